@@ -1,0 +1,154 @@
+//! The seam between load and a pool: [`Subject`], and the [`Trace`] it leaves while it works.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use poolproof_oracle::{CapacityProbe, Op, OpError, Outcome, PoolView};
+use tokio::time::Instant;
+
+/// A pool under test.
+///
+/// An implementation executes ops, says what each came to, and tells what it can about itself.
+/// It bounds every op by the op's own deadline: an op that outlives it is a finding.
+pub trait Subject: Send + Sync + 'static {
+    /// Returns what reports say about the subject.
+    fn info(&self) -> SubjectInfo;
+
+    /// Executes one op: acquire, BEGIN, statements, hold, and the op's ending.
+    ///
+    /// Marks its progress in `trace`, because a future that is dropped or panics returns nothing.
+    /// A planned panic is raised with [`std::panic::resume_unwind`] while the connection is held.
+    ///
+    /// # Cancel safety
+    /// The driver drops this future for ops with [`poolproof_oracle::Ending::Cancel`].
+    fn execute<'a>(&'a self, op: &'a Op, trace: &'a Trace) -> BoxFuture<'a, OpEnd>;
+
+    /// Returns what the subject can tell about itself right now.
+    fn view(&self) -> PoolView;
+
+    /// Returns the time that each connection took to open, in microseconds, since the last call.
+    fn take_connect_times(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    /// Acquires `wanted` connections, holds them all at once, and gives them back.
+    fn probe_capacity(&self, wanted: u64, within: Duration) -> BoxFuture<'_, CapacityProbe>;
+
+    /// Closes the pool and its connections, by `deadline` from now at the latest.
+    fn close(&self, deadline: Duration) -> BoxFuture<'_, ()>;
+}
+
+/// What reports say about a subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubjectInfo {
+    /// Its name on the command line.
+    pub name: String,
+    /// The library and its version.
+    pub version: String,
+    /// What it is, in one sentence.
+    pub description: String,
+}
+
+/// How an op ended, when it lived long enough to say so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpEnd {
+    /// What it came to.
+    pub outcome: Outcome,
+    /// Why, unless it is [`Outcome::Ok`].
+    pub error: Option<OpError>,
+}
+
+impl OpEnd {
+    /// An op that did what it should.
+    #[must_use]
+    pub fn ok() -> Self {
+        Self {
+            outcome: Outcome::Ok,
+            error: None,
+        }
+    }
+}
+
+/// Progress of one op, readable after its future was dropped.
+#[derive(Debug)]
+pub struct Trace {
+    origin: Instant,
+    acquired_us: AtomicU64,
+    commit_sent_us: AtomicU64,
+    clean_probe: Mutex<Option<String>>,
+}
+
+const NEVER: u64 = u64::MAX;
+
+impl Trace {
+    /// Creates the trace of an op; `origin` is the start of the load.
+    #[must_use]
+    pub fn new(origin: Instant) -> Self {
+        Self {
+            origin,
+            acquired_us: AtomicU64::new(NEVER),
+            commit_sent_us: AtomicU64::new(NEVER),
+            clean_probe: Mutex::new(None),
+        }
+    }
+
+    /// Marks that the op holds a connection. The first call counts.
+    pub fn acquired(&self) {
+        self.mark(&self.acquired_us);
+    }
+
+    /// Marks that COMMIT is about to be written. The first call counts.
+    ///
+    /// From here on an op that does not see the server's answer is [`Outcome::Info`].
+    pub fn commit_sent(&self) {
+        self.mark(&self.commit_sent_us);
+    }
+
+    /// Keeps the answer to [`poolproof_oracle::CLEAN_PROBE_SQL`].
+    ///
+    /// # Panics
+    /// If another thread panicked in here before.
+    pub fn set_clean_probe(&self, answer: String) {
+        *self
+            .clean_probe
+            .lock()
+            .expect("bug: clean_probe lock poisoned") = Some(answer);
+    }
+
+    /// When the op got its connection, in microseconds from the start of the load.
+    #[must_use]
+    pub fn acquired_us(&self) -> Option<u64> {
+        read(&self.acquired_us)
+    }
+
+    /// When COMMIT was about to be written, in microseconds from the start of the load.
+    #[must_use]
+    pub fn commit_sent_us(&self) -> Option<u64> {
+        read(&self.commit_sent_us)
+    }
+
+    /// Takes the answer to the clean probe, if it was asked.
+    ///
+    /// # Panics
+    /// If another thread panicked in here before.
+    #[must_use]
+    pub fn take_clean_probe(&self) -> Option<String> {
+        self.clean_probe
+            .lock()
+            .expect("bug: clean_probe lock poisoned")
+            .take()
+    }
+
+    fn mark(&self, slot: &AtomicU64) {
+        let now = u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(NEVER - 1);
+        // Losing the race or coming second is fine: the first mark counts.
+        let _ = slot.compare_exchange(NEVER, now, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+fn read(slot: &AtomicU64) -> Option<u64> {
+    let value = slot.load(Ordering::Relaxed);
+    (value != NEVER).then_some(value)
+}

@@ -1,0 +1,27 @@
+//! The vocabulary of a run and the invariants that judge it.
+//!
+//! A run produces a *history* (what was asked of the pool and what it answered), *fault events*
+//! and *observations* (what the pool, the server and the tables showed afterwards). [`judge`]
+//! turns them into one [`GuaranteeResult`] per guarantee.
+//!
+//! Not here: a runtime, a clock, a socket, a file. Everything is a value that somebody else
+//! measured, so property tests and scenario runs use the same checkers.
+
+mod clean;
+mod fault;
+mod history;
+mod observe;
+mod op;
+mod outcome;
+mod verdict;
+
+pub use clean::CLEAN_PROBE_SQL;
+pub use fault::{FaultEffect, FaultEvent};
+pub use history::{CommitInDoubt, OpRecord};
+pub use observe::{
+    BackendRow, BankSnapshot, CapacityProbe, Limits, Observations, PoolView, Sample, ServerView,
+    Store,
+};
+pub use op::{Effect, Ending, Op, Statement};
+pub use outcome::{ErrorCategory, OpError, Outcome};
+pub use verdict::{Guarantee, GuaranteeResult, GuaranteeStatus, Verdict};
