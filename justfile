@@ -1,0 +1,41 @@
+# Each recipe is one command; logic lives in `poolproof` and in .ci/run.
+
+# fmt + lint + test + doc: what to run before a commit
+check: fmt lint test doc
+
+fmt:
+    cargo fmt --all
+
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+test:
+    cargo test --workspace
+
+# the compatibility test that drives the embedded proxy with the toxiproxy_rust crate
+test-toxiproxy:
+    cargo test -p poolproof-faults --features toxiproxy
+
+doc:
+    RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+
+# licences, advisories, sources (needs cargo-deny)
+deny:
+    cargo deny check
+
+demo *flags:
+    cargo run --release -- demo {{flags}}
+
+run scenario seed='1':
+    cargo run --release -- run scenarios/{{scenario}}.toml --seed {{seed}}
+
+# the demo with seeds 1 to n, stopping at the first that does not pass
+demo-seeds n='10':
+    cargo build --release && for seed in $(seq 1 {{n}}); do ./target/release/poolproof demo --quiet --seed $seed || exit $?; done
+
+report file='reports/latest/result.json':
+    cargo run --release -- report {{file}}
+
+# everything that decides whether a change lands
+ci:
+    .ci/run
