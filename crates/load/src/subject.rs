@@ -1,12 +1,15 @@
 //! The seam between load and a pool: [`Subject`], and the [`Trace`] it leaves while it works.
 
-use std::sync::Mutex;
+use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use poolproof_oracle::{CapacityProbe, Op, OpError, Outcome, PoolView};
 use tokio::time::Instant;
+
+use crate::gauges::Gauges;
 
 /// A pool under test.
 ///
@@ -19,7 +22,7 @@ pub trait Subject: Send + Sync + 'static {
     /// Executes one op: acquire, BEGIN, statements, hold, and the op's ending.
     ///
     /// Marks its progress in `trace`, because a future that is dropped or panics returns nothing.
-    /// A planned panic is raised with [`std::panic::resume_unwind`] while the connection is held.
+    /// A planned panic is raised with [`planned_panic`] while the connection is held.
     ///
     /// # Cancel safety
     /// The driver drops this future for ops with [`poolproof_oracle::Ending::Cancel`].
@@ -71,6 +74,25 @@ impl OpEnd {
     }
 }
 
+/// Raises the panic of an op with [`poolproof_oracle::Ending::Panic`].
+///
+/// It bypasses the panic hook, so that planned panics do not flood the terminal, and the driver
+/// can tell it from a panic that nobody planned.
+///
+/// # Panics
+/// Always.
+pub fn planned_panic() -> ! {
+    std::panic::resume_unwind(Box::new(PlannedPanic))
+}
+
+/// Tells whether a panic came from [`planned_panic`].
+pub(crate) fn is_planned(payload: &(dyn Any + Send)) -> bool {
+    payload.is::<PlannedPanic>()
+}
+
+#[derive(Debug)]
+struct PlannedPanic;
+
 /// Progress of one op, readable after its future was dropped.
 #[derive(Debug)]
 pub struct Trace {
@@ -78,6 +100,7 @@ pub struct Trace {
     acquired_us: AtomicU64,
     commit_sent_us: AtomicU64,
     clean_probe: Mutex<Option<String>>,
+    gauges: Option<Arc<Gauges>>,
 }
 
 const NEVER: u64 = u64::MAX;
@@ -91,11 +114,21 @@ impl Trace {
             acquired_us: AtomicU64::new(NEVER),
             commit_sent_us: AtomicU64::new(NEVER),
             clean_probe: Mutex::new(None),
+            gauges: None,
+        }
+    }
+
+    /// Like [`Self::new`], and counts the op among the commits in flight once its COMMIT is sent.
+    pub(crate) fn counted(origin: Instant, gauges: Arc<Gauges>) -> Self {
+        Self {
+            gauges: Some(gauges),
+            ..Self::new(origin)
         }
     }
 
     /// Marks that the op holds a connection. The first call counts.
     pub fn acquired(&self) {
+        // Coming second is fine: the first mark counts.
         self.mark(&self.acquired_us);
     }
 
@@ -103,7 +136,11 @@ impl Trace {
     ///
     /// From here on an op that does not see the server's answer is [`Outcome::Info`].
     pub fn commit_sent(&self) {
-        self.mark(&self.commit_sent_us);
+        if self.mark(&self.commit_sent_us)
+            && let Some(gauges) = &self.gauges
+        {
+            gauges.commit_sent();
+        }
     }
 
     /// Keeps the answer to [`poolproof_oracle::CLEAN_PROBE_SQL`].
@@ -141,11 +178,17 @@ impl Trace {
             .take()
     }
 
-    fn mark(&self, slot: &AtomicU64) {
-        let now = u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(NEVER - 1);
-        // Losing the race or coming second is fine: the first mark counts.
-        let _ = slot.compare_exchange(NEVER, now, Ordering::Relaxed, Ordering::Relaxed);
+    /// Marks a slot with the time, unless it was marked before; returns whether it was not.
+    fn mark(&self, slot: &AtomicU64) -> bool {
+        let now = micros_since(self.origin);
+        slot.compare_exchange(NEVER, now, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
     }
+}
+
+/// Returns the time since `origin` in microseconds.
+pub(crate) fn micros_since(origin: Instant) -> u64 {
+    u64::try_from(origin.elapsed().as_micros()).unwrap_or(NEVER - 1)
 }
 
 fn read(slot: &AtomicU64) -> Option<u64> {

@@ -1,0 +1,94 @@
+//! Live counts of a running load.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use poolproof_oracle::Outcome;
+
+/// Live counts of a running load: any task may read them at any time, at the cost of a load.
+///
+/// Each count is exact; two of them read one after the other belong to different moments.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    started: AtomicU64,
+    ended: AtomicU64,
+    commits_in_flight: AtomicU64,
+    ok: AtomicU64,
+    fail: AtomicU64,
+    info: AtomicU64,
+    shed: AtomicU64,
+}
+
+impl Gauges {
+    /// Ops started.
+    #[must_use]
+    pub fn started(&self) -> u64 {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// Ops ended. An op that never ends, and is aborted in the end, is not among them.
+    #[must_use]
+    pub fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Ops started and not ended.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        // Read in this order the difference cannot be negative.
+        let ended = self.ended.load(Ordering::Acquire);
+        self.started().saturating_sub(ended)
+    }
+
+    /// Ops that were about to write COMMIT, or wrote it, and have not ended.
+    #[must_use]
+    pub fn commits_in_flight(&self) -> u64 {
+        self.commits_in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Ops that came to [`Outcome::Ok`].
+    #[must_use]
+    pub fn ok(&self) -> u64 {
+        self.ok.load(Ordering::Relaxed)
+    }
+
+    /// Ops that came to [`Outcome::Fail`].
+    #[must_use]
+    pub fn fail(&self) -> u64 {
+        self.fail.load(Ordering::Relaxed)
+    }
+
+    /// Ops that came to [`Outcome::Info`].
+    #[must_use]
+    pub fn info(&self) -> u64 {
+        self.info.load(Ordering::Relaxed)
+    }
+
+    /// Ops that came to [`Outcome::Shed`].
+    #[must_use]
+    pub fn shed(&self) -> u64 {
+        self.shed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn op_started(&self) {
+        self.started.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn commit_sent(&self) {
+        self.commits_in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn commit_settled(&self) {
+        self.commits_in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn op_ended(&self, outcome: Outcome) {
+        let count = match outcome {
+            Outcome::Ok => &self.ok,
+            Outcome::Fail => &self.fail,
+            Outcome::Info => &self.info,
+            Outcome::Shed => &self.shed,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        self.ended.fetch_add(1, Ordering::Release);
+    }
+}
