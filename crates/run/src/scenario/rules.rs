@@ -1,0 +1,304 @@
+//! What a scenario's parts must make of each other: limits across keys, and faults that
+//! contradict each other.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use poolproof_load::OPS_MAX;
+
+use super::problem::Problem;
+use super::section::{Found, Section};
+use super::{FaultKind, FaultPlan, Scenario, format_duration};
+
+/// Connections of a server that the run needs for itself, and those it keeps for superusers.
+const OWN_CONNECTIONS: u64 = 3 + 4;
+
+/// Where values stand that rules compare; none where the file does not have them.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    pub(super) rate: Option<Found<f64>>,
+    pub(super) duration: Option<Found<Duration>>,
+    pub(super) deadline: Option<Found<Duration>>,
+    pub(super) hold: Option<Found<Duration>>,
+    pub(super) response: Option<Found<Duration>>,
+    /// The pool's limits were given but could not be read.
+    pub(super) pool_unread: bool,
+}
+
+/// A fault and where its parts stand.
+#[derive(Debug)]
+pub(super) struct PlacedFault {
+    pub(super) plan: FaultPlan,
+    pub(super) span: Range<usize>,
+    pub(super) name_span: Range<usize>,
+    pub(super) at_span: Range<usize>,
+    pub(super) for_span: Option<Range<usize>>,
+}
+
+/// Reports what is wrong between the parts.
+pub(super) fn check(
+    root: &Section<'_>,
+    scenario: &Scenario,
+    places: &Places,
+    faults: &[PlacedFault],
+) {
+    amount(root, scenario, places);
+    hold(root, scenario, places);
+    for (index, fault) in faults.iter().enumerate() {
+        let earlier = &faults[..index];
+        name(root, fault, earlier);
+        within_load(root, fault, scenario.load.duration);
+        if !places.pool_unread {
+            reachable(root, fault, scenario);
+        }
+        for other in earlier {
+            together(root, fault, other);
+        }
+    }
+}
+
+/// Returns what works but may surprise.
+pub(super) fn remarks(scenario: &Scenario) -> Vec<String> {
+    let mut remarks = Vec::new();
+    let (pool, load) = (&scenario.pool, &scenario.load);
+    if pool.pool_timeout > load.deadline {
+        remarks.push(format!(
+            "pool_timeout ({}) is longer than an operation's deadline ({}), so the deadline ends \
+             every long wait first",
+            format_duration(pool.pool_timeout),
+            format_duration(load.deadline)
+        ));
+    }
+    let wanted = capacity(scenario).map(|n| n + OWN_CONNECTIONS);
+    let offered = scenario
+        .postgres
+        .settings
+        .get("max_connections")
+        .map_or(Some(100), |text| text.parse::<u64>().ok());
+    if let (Some(wanted), Some(offered)) = (wanted, offered)
+        && wanted > offered
+    {
+        remarks.push(format!(
+            "pool_size + max_overflow need max_connections = {wanted} or more with what the run \
+             itself uses; the private server has {offered}"
+        ));
+    }
+    if scenario.faults.is_empty() && scenario.objective.recovery.is_some() {
+        remarks.push("there is no fault to recover from, so `recovery` judges nothing".to_owned());
+    }
+    remarks
+}
+
+fn capacity(scenario: &Scenario) -> Option<u64> {
+    let overflow = u64::try_from(scenario.pool.max_overflow).ok()?;
+    Some(u64::from(scenario.pool.pool_size) + overflow)
+}
+
+fn amount(root: &Section<'_>, scenario: &Scenario, places: &Places) {
+    let (Some(rate), Some(duration)) = (&places.rate, &places.duration) else {
+        return;
+    };
+    let ops = scenario.expected_ops();
+    let most = f64::from(OPS_MAX);
+    let message = if ops < 1.0 {
+        "no operation would arrive within the duration".to_owned()
+    } else if ops > most {
+        format!("{ops:.0} operations are more than a run can judge")
+    } else {
+        return;
+    };
+    let mut problem = Problem::new(rate.span.clone(), message, "this many in a second")
+        .related(duration.span.clone(), "for this long");
+    if ops > most {
+        problem = problem.help(format!("rate × duration may be up to {OPS_MAX}"));
+    }
+    root.add(problem);
+}
+
+fn hold(root: &Section<'_>, scenario: &Scenario, places: &Places) {
+    let Some(hold) = &places.hold else { return };
+    if hold.value >= scenario.load.deadline {
+        let mut problem = Problem::new(
+            hold.span.clone(),
+            "`hold` is not shorter than `deadline`".to_owned(),
+            "every operation would run out of time",
+        )
+        .help(format!(
+            "an operation has {} from its start to its end",
+            format_duration(scenario.load.deadline)
+        ));
+        if let Some(deadline) = &places.deadline {
+            problem = problem.related(deadline.span.clone(), "the deadline");
+        }
+        root.add(problem);
+    } else if let Some(response) = &places.response
+        && hold.value >= response.value
+    {
+        root.add(
+            Problem::new(
+                response.span.clone(),
+                "`response` is not longer than `hold`".to_owned(),
+                "no operation could meet this",
+            )
+            .related(hold.span.clone(), "each operation takes at least this long"),
+        );
+    }
+}
+
+fn name(root: &Section<'_>, fault: &PlacedFault, earlier: &[PlacedFault]) {
+    if fault.plan.name.trim().is_empty() {
+        root.add(Problem::new(
+            fault.name_span.clone(),
+            "a fault needs a name".to_owned(),
+            "is empty",
+        ));
+    }
+    if let Some(first) = earlier.iter().find(|f| f.plan.name == fault.plan.name) {
+        root.add(
+            Problem::new(
+                fault.name_span.clone(),
+                format!("two faults are called {:?}", fault.plan.name),
+                "again here",
+            )
+            .related(first.name_span.clone(), "first here")
+            .help("the report tells faults apart by their names".to_owned()),
+        );
+    }
+}
+
+fn within_load(root: &Section<'_>, fault: &PlacedFault, duration: Duration) {
+    let lasts = format_duration(duration);
+    if fault.plan.at >= duration {
+        root.add(
+            Problem::new(
+                fault.at_span.clone(),
+                format!(
+                    "fault {:?} begins after the load has ended",
+                    fault.plan.name
+                ),
+                "too late",
+            )
+            .help(format!("the load lasts {lasts}")),
+        );
+    } else if fault.plan.end() > duration {
+        root.add(
+            Problem::new(
+                fault.for_span.clone().unwrap_or(fault.at_span.clone()),
+                format!("fault {:?} ends after the load has ended", fault.plan.name),
+                "too long",
+            )
+            .help(format!(
+                "it would end at {}, the load at {lasts}",
+                format_duration(fault.plan.end())
+            )),
+        );
+    }
+}
+
+fn reachable(root: &Section<'_>, fault: &PlacedFault, scenario: &Scenario) {
+    let FaultKind::Reset { commits_in_flight } = fault.plan.kind else {
+        return;
+    };
+    if commits_in_flight == 0 {
+        return;
+    }
+    let endings = scenario.load.endings;
+    let message = if endings.commit == 0 && endings.cancel == 0 {
+        "waits for commits, but no operation commits".to_owned()
+    } else if let Some(most) = capacity(scenario)
+        && u64::from(commits_in_flight) > most
+    {
+        format!(
+            "waits for {commits_in_flight} commits at once, but the pool has at most {most} \
+             connections"
+        )
+    } else {
+        return;
+    };
+    root.add(
+        Problem::new(
+            fault.span.clone(),
+            format!("fault {:?} {message}", fault.plan.name),
+            "could never happen",
+        )
+        .help("lower `commits_in_flight`".to_owned()),
+    );
+}
+
+/// Reports two faults of which one leaves nothing for the other to do.
+fn together(root: &Section<'_>, fault: &PlacedFault, other: &PlacedFault) {
+    let (a, b) = (&fault.plan, &other.plan);
+    if a.kind.word() == b.kind.word() {
+        let at_once = matches!(a.kind, FaultKind::Reset { .. }) && a.at == b.at;
+        if overlap(a, b) || at_once {
+            root.add(
+                Problem::new(
+                    fault.at_span.clone(),
+                    format!("two faults of kind `{}` overlap", a.kind.word()),
+                    "the second",
+                )
+                .related(other.at_span.clone(), "the first")
+                .help(format!(
+                    "let one end before the other begins: {:?} is {}, {:?} is {}",
+                    b.name,
+                    window(b),
+                    a.name,
+                    window(a)
+                )),
+            );
+        }
+        return;
+    }
+    for (inner, outer) in [(fault, other), (other, fault)] {
+        let Some(why) = hides(&outer.plan, &inner.plan) else {
+            continue;
+        };
+        root.add(
+            Problem::new(
+                inner.at_span.clone(),
+                format!(
+                    "fault {:?} would have no effect within {:?}",
+                    inner.plan.name, outer.plan.name
+                ),
+                "nothing left to break",
+            )
+            .related(outer.at_span.clone(), why)
+            .help(format!(
+                "{:?} is {}: move one of them",
+                outer.plan.name,
+                window(&outer.plan)
+            )),
+        );
+        return;
+    }
+}
+
+/// Says why nothing of `inner` could be seen, if `outer` covers all of it.
+fn hides(outer: &FaultPlan, inner: &FaultPlan) -> Option<&'static str> {
+    let covered = outer.duration.is_some() && outer.at <= inner.at && inner.end() <= outer.end();
+    if !covered {
+        return None;
+    }
+    match (outer.kind, inner.kind) {
+        (FaultKind::Down, _) => Some("here no connection exists"),
+        (FaultKind::Silence, FaultKind::Latency { .. } | FaultKind::Bandwidth { .. }) => {
+            Some("here nothing passes that could be held back")
+        }
+        _ => None,
+    }
+}
+
+fn overlap(a: &FaultPlan, b: &FaultPlan) -> bool {
+    a.duration.is_some() && b.duration.is_some() && a.at < b.end() && b.at < a.end()
+}
+
+fn window(plan: &FaultPlan) -> String {
+    match plan.duration {
+        Some(_) => format!(
+            "from {} to {}",
+            format_duration(plan.at),
+            format_duration(plan.end())
+        ),
+        None => format!("at {}", format_duration(plan.at)),
+    }
+}
