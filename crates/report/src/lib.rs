@@ -2,10 +2,24 @@
 //!
 //! Not here: a clock, a network, a file. A renderer takes a [`Record`] and returns text.
 
+mod headline;
+mod histogram;
+mod json;
+mod junit;
+mod markdown;
 mod record;
+mod terminal;
+mod timeline;
+mod units;
 
+pub use histogram::{HistogramDecodeError, HistogramEncodeError};
+pub use json::{ReadError, json, parse, schema};
+pub use junit::{JunitError, junit};
+pub use markdown::markdown;
 pub use record::{
-    Bucket, Environment, ErrorCount, FaultReport, HistogramRecord, Latencies, LoadInfo,
-    ObjectiveResult, OutcomeCounts, PhaseSpan, PoolSettings, Record, RunInfo, SCHEMA_ID,
+    Bucket, Connections, Environment, ErrorCount, FaultReport, HistogramRecord, Latencies,
+    LoadInfo, ObjectiveResult, OutcomeCounts, PhaseSpan, PoolSettings, Record, RunInfo, SCHEMA_ID,
     SubjectRecord, Tool,
 };
+pub use terminal::{Color, MAX_LINES, TerminalStyle, terminal};
+pub use timeline::timeline;

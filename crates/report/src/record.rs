@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use poolproof_oracle::{CommitInDoubt, FaultEvent, GuaranteeResult, GuaranteeStatus, Verdict};
+use poolproof_oracle::{
+    CommitInDoubt, FaultEvent, GuaranteeResult, GuaranteeStatus, Sample, Verdict,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,7 @@ pub const SCHEMA_ID: &str = "poolproof.result/v1";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Record {
     /// Always [`SCHEMA_ID`].
+    #[schemars(extend("const" = SCHEMA_ID))]
     pub schema: String,
     /// What produced it.
     pub tool: Tool,
@@ -45,6 +48,9 @@ pub struct Record {
     pub errors: Vec<ErrorCount>,
     /// Commits whose outcome the caller could not know.
     pub commits_in_doubt: Vec<CommitInDoubt>,
+    /// How many connections the pool used.
+    #[serde(default)]
+    pub connections: Connections,
     /// Latency histograms.
     pub latencies: Latencies,
     /// The run over time, in buckets of equal width.
@@ -217,6 +223,38 @@ pub struct ErrorCount {
     pub planned: bool,
     /// The text of the first one.
     pub example: String,
+}
+
+/// How many connections the pool used over the whole run, each figure where the subject can tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Connections {
+    /// The most that a sample saw at once, those being opened included.
+    pub peak: Option<u64>,
+    /// Opened since the start of the subject.
+    pub opened: Option<u64>,
+    /// Closed or lost since the start of the subject.
+    pub closed: Option<u64>,
+}
+
+impl Connections {
+    /// Reads the figures from what the subject told of itself during the run.
+    #[must_use]
+    pub fn from_samples(samples: &[Sample]) -> Self {
+        let open = |sample: &Sample| {
+            let pool = &sample.pool;
+            let counted = [pool.in_use, pool.idle, pool.opening];
+            pool.size.or_else(|| {
+                let known: Vec<u64> = counted.into_iter().flatten().collect();
+                (!known.is_empty()).then(|| known.iter().sum())
+            })
+        };
+        Self {
+            peak: samples.iter().filter_map(open).max(),
+            opened: samples.iter().filter_map(|s| s.pool.opened_total).max(),
+            closed: samples.iter().filter_map(|s| s.pool.closed_total).max(),
+        }
+    }
 }
 
 /// All latency histograms of a run, in microseconds.

@@ -1,0 +1,302 @@
+//! What a run came to in words: the one sentence, and the phrases that all renderings share.
+
+use poolproof_oracle::{Guarantee, GuaranteeResult, GuaranteeStatus, Verdict};
+
+use crate::units::{count, counted, duration, one_line};
+use crate::{FaultReport, ObjectiveResult, Record};
+
+/// A sign and a word for a status; both are always shown, so colour only repeats them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Good,
+    Bad,
+    /// Not judged: neither good nor bad.
+    Open,
+}
+
+/// How a status is shown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    pub(crate) sign: &'static str,
+    pub(crate) word: &'static str,
+    pub(crate) tone: Tone,
+}
+
+pub(crate) fn status_mark(status: &GuaranteeStatus) -> Mark {
+    match status {
+        GuaranteeStatus::Held => mark("✓", "held", Tone::Good),
+        GuaranteeStatus::Violated => mark("✗", "violated", Tone::Bad),
+        GuaranteeStatus::Void(_) => mark("○", "void", Tone::Open),
+        GuaranteeStatus::NotChecked(_) => mark("–", "not checked", Tone::Open),
+    }
+}
+
+pub(crate) fn verdict_mark(verdict: Verdict) -> Mark {
+    match verdict {
+        Verdict::Pass => mark("✓", "PASS", Tone::Good),
+        Verdict::Fail => mark("✗", "FAIL", Tone::Bad),
+        Verdict::Inconclusive => mark("?", "INCONCLUSIVE", Tone::Open),
+        Verdict::Invalid => mark("!", "INVALID", Tone::Open),
+    }
+}
+
+pub(crate) fn fault_mark(fault: &FaultReport) -> Mark {
+    if fault.event.effect.seen {
+        mark("✓", "seen", Tone::Good)
+    } else {
+        mark("✗", "not seen", Tone::Bad)
+    }
+}
+
+fn mark(sign: &'static str, word: &'static str, tone: Tone) -> Mark {
+    Mark { sign, word, tone }
+}
+
+/// The reason that a status carries, if it carries one.
+pub(crate) fn reason(status: &GuaranteeStatus) -> Option<&str> {
+    match status {
+        GuaranteeStatus::Held | GuaranteeStatus::Violated => None,
+        GuaranteeStatus::Void(reason) | GuaranteeStatus::NotChecked(reason) => Some(reason),
+    }
+}
+
+pub(crate) fn violated(record: &Record) -> impl Iterator<Item = &GuaranteeResult> {
+    record
+        .guarantees
+        .iter()
+        .filter(|g| g.status == GuaranteeStatus::Violated)
+}
+
+fn missed(record: &Record) -> impl Iterator<Item = &ObjectiveResult> {
+    record
+        .objectives
+        .iter()
+        .filter(|o| o.status == GuaranteeStatus::Violated)
+}
+
+/// The verdict in one sentence that needs no knowledge of pools.
+pub(crate) fn sentence(record: &Record) -> String {
+    match record.verdict {
+        Verdict::Pass => passed(record),
+        Verdict::Fail => failed(record),
+        Verdict::Inconclusive => inconclusive(record),
+        Verdict::Invalid => invalid(record),
+    }
+}
+
+fn passed(record: &Record) -> String {
+    let held = held(record);
+    let all = record.guarantees.len();
+    let kept = match (held.len(), all) {
+        (0, _) => return format!("No guarantee was checked {}.", under(record)),
+        (n, all) if n == all => format!("kept all {}", counted(as_u64(n), "guarantee")),
+        (n, all) => format!(
+            "kept the {} that could be checked (of {})",
+            counted(as_u64(n), "guarantee"),
+            count(as_u64(all))
+        ),
+    };
+    let leaks = [Guarantee::L1, Guarantee::L2, Guarantee::L6];
+    let mut claims = Vec::new();
+    if leaks.iter().all(|g| held.contains(g)) {
+        claims.push("no connection leaked");
+    }
+    if held.contains(&Guarantee::X) {
+        claims.push("no acknowledged commit was lost or applied twice");
+    }
+    if held.contains(&Guarantee::T) {
+        claims.push("nothing waited beyond its deadline");
+    }
+    let claims = if claims.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", listed(&claims))
+    };
+    format!(
+        "The pool “{}” {kept} {}{claims}.",
+        one_line(&record.subject.name),
+        under(record)
+    )
+}
+
+fn failed(record: &Record) -> String {
+    let broken: Vec<&str> = violated(record).map(|g| broke(g.guarantee)).collect();
+    let missed: Vec<String> = missed(record).map(|o| one_line(&o.name)).collect();
+    let subject = one_line(&record.subject.name);
+    let objectives = match missed.len() {
+        0 => String::new(),
+        1 => format!("the objective “{}”", missed[0]),
+        n => format!(
+            "{} ({})",
+            counted(as_u64(n), "objective"),
+            missed.join(", ")
+        ),
+    };
+    let under = under(record);
+    match (broken.is_empty(), missed.is_empty()) {
+        (true, true) => format!("The pool “{subject}” failed {under}."),
+        (true, false) => {
+            format!("The pool “{subject}” broke no guarantee, but missed {objectives} {under}.")
+        }
+        (false, true) => format!(
+            "The pool “{subject}” is not safe {under}: it {}.",
+            listed(&broken)
+        ),
+        (false, false) => format!(
+            "The pool “{subject}” is not safe {under}: it {}; it also missed {objectives}.",
+            listed(&broken)
+        ),
+    }
+}
+
+fn inconclusive(record: &Record) -> String {
+    let open = record.guarantees.len() - held(record).len();
+    if open == 0 {
+        return "No verdict: what was to be judged could not be.".to_owned();
+    }
+    format!(
+        "No verdict: nothing was found broken, but {} of {} could not be judged.",
+        open,
+        counted(as_u64(record.guarantees.len()), "guarantee")
+    )
+}
+
+fn invalid(record: &Record) -> String {
+    let unseen = record
+        .faults
+        .iter()
+        .filter(|f| !f.event.effect.seen)
+        .count();
+    let because = match (unseen, record.performance_valid) {
+        (0, true) => "its measurements cannot be trusted".to_owned(),
+        (0, false) => "the load generator could not keep up".to_owned(),
+        (n, _) => format!("{} had no visible effect", counted(as_u64(n), "fault")),
+    };
+    let broken = violated(record).count();
+    let broken = match broken {
+        0 => String::new(),
+        n => format!(
+            " What was seen all the same: {} broken.",
+            counted(as_u64(n), "guarantee")
+        ),
+    };
+    format!("This run proves nothing: {because}.{broken}")
+}
+
+/// What the pool had to stand.
+fn under(record: &Record) -> String {
+    let ops = counted(record.outcomes.offered, "operation");
+    let seen = record.faults.iter().filter(|f| f.event.effect.seen).count();
+    match seen {
+        0 => format!("under {ops}"),
+        n => format!("under {ops} and {}", counted(as_u64(n), "fault")),
+    }
+}
+
+fn held(record: &Record) -> Vec<Guarantee> {
+    record
+        .guarantees
+        .iter()
+        .filter(|g| g.status == GuaranteeStatus::Held)
+        .map(|g| g.guarantee)
+        .collect()
+}
+
+fn broke(guarantee: Guarantee) -> &'static str {
+    match guarantee {
+        Guarantee::L1 => "leaked a connection by its own books",
+        Guarantee::L2 => "left a connection or a transaction behind on the server",
+        Guarantee::L6 => "did not get its full capacity back",
+        Guarantee::C => "lent a connection that was not clean",
+        Guarantee::R1 => "applied half of a transfer",
+        Guarantee::R2 => "applied half of a write set",
+        Guarantee::X => "lost an acknowledged commit or applied one twice",
+        Guarantee::T => "let a call wait beyond its deadline",
+    }
+}
+
+/// Joins up to three phrases as prose; what goes beyond is counted.
+fn listed(phrases: &[&str]) -> String {
+    match phrases {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [one, two] => format!("{one} and {two}"),
+        [one, two, three] => format!("{one}, {two} and {three}"),
+        [one, two, three, rest @ ..] => {
+            format!("{one}, {two}, {three}, and {} more", rest.len())
+        }
+    }
+}
+
+/// What was seen of a fault: `15 links reset`, or why nothing was.
+pub(crate) fn effect(fault: &FaultReport) -> String {
+    let effect = &fault.event.effect;
+    if effect.seen {
+        return format!("{} {}", count(effect.count), one_line(&effect.unit));
+    }
+    match &effect.problem {
+        Some(problem) => one_line(problem),
+        None => "no effect was seen".to_owned(),
+    }
+}
+
+/// How long the pool took to be well again after a fault.
+pub(crate) fn recovery(fault: &FaultReport) -> String {
+    match fault.recovery_us {
+        _ if !fault.event.effect.seen => "–".to_owned(),
+        None => "not within the run".to_owned(),
+        Some(0) => "at once".to_owned(),
+        Some(us) => duration(us),
+    }
+}
+
+/// How the commits in doubt were resolved: `2 applied, 1 not applied`.
+pub(crate) fn doubts(record: &Record) -> Option<String> {
+    let of = |applied| {
+        let found = record.commits_in_doubt.iter();
+        found.filter(|c| c.applied == applied).count()
+    };
+    let parts = [
+        (of(Some(true)), "applied"),
+        (of(Some(false)), "not applied"),
+        (of(None), "unresolved"),
+    ];
+    let told: Vec<String> = parts
+        .iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, word)| format!("{} {word}", count(as_u64(*n))))
+        .collect();
+    (!told.is_empty()).then(|| told.join(", "))
+}
+
+/// The most connections that the pool may hold; none without a limit.
+pub(crate) fn limit(record: &Record) -> Option<u64> {
+    let settings = &record.subject.settings;
+    let overflow = u64::try_from(settings.max_overflow).ok()?;
+    Some(u64::from(settings.pool_size) + overflow)
+}
+
+/// `peak 15 of 15`, or why it is not known.
+pub(crate) fn connections(record: &Record) -> Option<String> {
+    let peak = record.connections.peak?;
+    Some(match limit(record) {
+        Some(limit) => format!("{} of {}", count(peak), count(limit)),
+        None => count(peak),
+    })
+}
+
+/// The subject's settings as they are written: `pool_size=5 max_overflow=10 …`.
+pub(crate) fn settings(record: &Record) -> String {
+    let s = &record.subject.settings;
+    let pre_ping = if s.pre_ping { " pre_ping=true" } else { "" };
+    format!(
+        "pool_size={} max_overflow={} pool_timeout={}{pre_ping}",
+        s.pool_size,
+        s.max_overflow,
+        duration(s.pool_timeout_us)
+    )
+}
+
+pub(crate) fn as_u64(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}

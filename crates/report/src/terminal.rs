@@ -1,0 +1,285 @@
+//! The verdict for a terminal: at most [`MAX_LINES`] lines, readable without colour.
+
+use crate::headline::{self, Mark, Tone};
+use crate::units::{count, duration, one_line, rate, shorten};
+use crate::{HistogramRecord, Record};
+
+/// The most lines that [`terminal`] returns.
+pub const MAX_LINES: usize = 12;
+
+/// Below this, a line says nothing any more.
+const MIN_WIDTH: usize = 40;
+/// Width of the column of labels.
+const LABEL: usize = 12;
+
+/// How a terminal wants its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TerminalStyle {
+    /// Whether words and signs are coloured too. They always say all that colour says.
+    pub color: Color,
+    /// Characters per line; narrower than 40 counts as 40. The command that replays the run is
+    /// never cut, so that it can be copied.
+    pub width: usize,
+}
+
+/// Whether to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Color {
+    /// With ANSI escapes.
+    Always,
+    /// Plain text.
+    Never,
+}
+
+/// Renders the verdict in at most [`MAX_LINES`] lines, each ended by a newline.
+#[must_use]
+pub fn terminal(record: &Record, style: TerminalStyle) -> String {
+    let painter = Painter {
+        color: style.color,
+        width: style.width.max(MIN_WIDTH),
+    };
+    let mut top = vec![painter.title(record)];
+    top.extend(partial(record).map(|text| painter.line("partial", &text)));
+    let mut bottom = vec![
+        painter.guarantees(record),
+        painter.line("operations", &operations(record)),
+    ];
+    bottom.extend(painter.objectives(record));
+    bottom.extend(faults(record).map(|text| painter.line("faults", &text)));
+    bottom.push(painter.line("latency", &latency(record)));
+    bottom.extend(connections(record).map(|text| painter.line("connections", &text)));
+    bottom.push(format!(
+        "  {:LABEL$}{}",
+        "replay",
+        one_line(&record.run.replay)
+    ));
+
+    let room = MAX_LINES - top.len() - bottom.len();
+    let mut lines = top;
+    lines.extend(painter.findings(record, room));
+    lines.extend(bottom);
+    lines.join("\n") + "\n"
+}
+
+struct Painter {
+    color: Color,
+    width: usize,
+}
+
+impl Painter {
+    fn title(&self, record: &Record) -> String {
+        let mark = headline::verdict_mark(record.verdict);
+        let verdict = format!("{} {}", mark.sign, mark.word);
+        let rest = format!(
+            "  {}  {} · {} op/s for {} · seed {}",
+            one_line(&record.run.scenario),
+            one_line(&record.subject.name),
+            rate(record.load.rate_per_s),
+            duration(record.run.duration_us),
+            record.run.seed,
+        );
+        let rest = shorten(&rest, self.width.saturating_sub(verdict.chars().count()));
+        format!("{}{rest}", self.paint(&verdict, mark.tone))
+    }
+
+    fn line(&self, label: &str, text: &str) -> String {
+        let text = shorten(text, self.width - LABEL - 2);
+        format!("  {label:LABEL$}{text}")
+    }
+
+    /// A line whose text begins with a mark.
+    fn marked(&self, mark: Mark, text: &str) -> String {
+        let label = format!("{:LABEL$}", format!("{} {}", mark.sign, mark.word));
+        let text = shorten(text, self.width - LABEL - 2);
+        format!("  {}{text}", self.paint(&label, mark.tone))
+    }
+
+    fn guarantees(&self, record: &Record) -> String {
+        let mut used = 0;
+        let mut text = String::new();
+        for result in &record.guarantees {
+            let mark = headline::status_mark(&result.status);
+            let code = result.guarantee.code();
+            used += code.len() + 4;
+            text.push_str(&self.paint(&format!("{} {code}", mark.sign), mark.tone));
+            text.push_str("  ");
+        }
+        let tally = shorten(
+            &tally(record),
+            (self.width - LABEL - 2).saturating_sub(used),
+        );
+        format!("  {:LABEL$}{text}{tally}", "guarantees")
+    }
+
+    fn objectives(&self, record: &Record) -> Option<String> {
+        let told: Vec<String> = record
+            .objectives
+            .iter()
+            .map(|o| {
+                let mark = headline::status_mark(&o.status);
+                let shown = headline::reason(&o.status).unwrap_or(&o.summary);
+                format!(
+                    "{} {} {}: {}",
+                    mark.sign,
+                    mark.word,
+                    one_line(&o.name),
+                    one_line(shown)
+                )
+            })
+            .collect();
+        (!told.is_empty()).then(|| self.line("objectives", &told.join(" · ")))
+    }
+
+    /// What went wrong, most important first, in at most `room` lines.
+    fn findings(&self, record: &Record, room: usize) -> Vec<String> {
+        let mut lines: Vec<String> = headline::violated(record)
+            .map(|g| {
+                let shown = g.evidence.first().unwrap_or(&g.summary);
+                let text = format!(
+                    "{} {}: {}",
+                    g.guarantee.code(),
+                    g.guarantee.title(),
+                    one_line(shown)
+                );
+                self.marked(headline::status_mark(&g.status), &text)
+            })
+            .collect();
+        if !record.performance_valid {
+            let lag = duration(record.latencies.lag.p99_us);
+            let text =
+                format!("generator lag p99 {lag}: latencies, rates and objectives do not count");
+            lines.push(self.line("not valid", &text));
+        }
+        if lines.is_empty() {
+            lines.extend(
+                record
+                    .verdict_reasons
+                    .iter()
+                    .map(|r| self.line("because", &one_line(r))),
+            );
+        }
+        if lines.len() > room {
+            let hidden = lines.len() - (room - 1);
+            lines.truncate(room - 1);
+            let text = format!("{} more in the report", count(headline::as_u64(hidden)));
+            lines.push(self.line("…", &text));
+        }
+        lines
+    }
+
+    fn paint(&self, text: &str, tone: Tone) -> String {
+        let code = match (self.color, tone) {
+            (Color::Never, _) => return text.to_owned(),
+            (Color::Always, Tone::Good) => "32",
+            (Color::Always, Tone::Bad) => "31",
+            (Color::Always, Tone::Open) => "33",
+        };
+        format!("\u{1b}[1;{code}m{text}\u{1b}[0m")
+    }
+}
+
+fn partial(record: &Record) -> Option<String> {
+    let reason = record.run.partial.as_ref()?;
+    Some(format!(
+        "{}; this covers what happened until then",
+        one_line(reason)
+    ))
+}
+
+fn tally(record: &Record) -> String {
+    let mut words: Vec<(&str, u64)> = Vec::new();
+    for result in &record.guarantees {
+        let word = headline::status_mark(&result.status).word;
+        match words.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, n)) => *n += 1,
+            None => words.push((word, 1)),
+        }
+    }
+    let told: Vec<String> = words
+        .iter()
+        .map(|(word, n)| format!("{n} {word}"))
+        .collect();
+    if told.is_empty() {
+        "none checked".to_owned()
+    } else {
+        told.join(", ")
+    }
+}
+
+fn operations(record: &Record) -> String {
+    let o = &record.outcomes;
+    let doubts = headline::doubts(record).map_or_else(String::new, |d| format!(" ({d})"));
+    let stuck = match o.stuck {
+        0 => String::new(),
+        n => format!(" · {} stuck", count(n)),
+    };
+    format!(
+        "{}: {} ok · {} failed · {} shed · {} in doubt{doubts}{stuck}",
+        count(o.offered),
+        count(o.ok),
+        count(o.fail),
+        count(o.shed),
+        count(o.info),
+    )
+}
+
+fn faults(record: &Record) -> Option<String> {
+    let told: Vec<String> = record
+        .faults
+        .iter()
+        .map(|f| {
+            let name = one_line(&f.event.name);
+            let mark = headline::fault_mark(f);
+            if f.event.effect.seen {
+                format!("{} {name} {}", mark.sign, recovery(f))
+            } else {
+                format!(
+                    "{} {name} {}: {}",
+                    mark.sign,
+                    mark.word,
+                    headline::effect(f)
+                )
+            }
+        })
+        .collect();
+    (!told.is_empty()).then(|| told.join(" · "))
+}
+
+fn recovery(fault: &crate::FaultReport) -> String {
+    match fault.recovery_us {
+        None => "not recovered".to_owned(),
+        Some(0) => "no dip".to_owned(),
+        Some(us) => format!("back in {}", duration(us)),
+    }
+}
+
+fn latency(record: &Record) -> String {
+    let l = &record.latencies;
+    format!(
+        "response {} · acquire {} · lag p99 {}",
+        quantiles(&l.response),
+        quantiles(&l.acquire),
+        duration(l.lag.p99_us)
+    )
+}
+
+fn quantiles(histogram: &HistogramRecord) -> String {
+    if histogram.count == 0 {
+        return "none".to_owned();
+    }
+    format!(
+        "p50 {} p99 {}",
+        duration(histogram.p50_us),
+        duration(histogram.p99_us)
+    )
+}
+
+fn connections(record: &Record) -> Option<String> {
+    let peak = headline::connections(record).map(|peak| format!("peak {peak}"));
+    let opened = record
+        .connections
+        .opened
+        .map(|n| format!("{} opened", count(n)));
+    let told: Vec<String> = peak.into_iter().chain(opened).collect();
+    (!told.is_empty()).then(|| format!("{} · {}", told.join(", "), headline::settings(record)))
+}
