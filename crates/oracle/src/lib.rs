@@ -8,20 +8,31 @@
 //! measured, so property tests and scenario runs use the same checkers.
 
 mod clean;
+mod counts;
+mod doubt;
 mod fault;
+mod figures;
+#[cfg(test)]
+mod fixture;
 mod history;
+mod judge;
 mod observe;
 mod op;
 mod outcome;
+mod recovery;
 mod verdict;
 
 pub use clean::CLEAN_PROBE_SQL;
+pub use counts::{OpCounts, counts};
+pub use doubt::commits_in_doubt;
 pub use fault::{FaultEffect, FaultEvent};
 pub use history::{CommitInDoubt, OpRecord};
+pub use judge::judge;
 pub use observe::{
     BackendRow, BankSnapshot, CapacityProbe, Limits, Observations, PoolView, Sample, ServerView,
     Store,
 };
 pub use op::{Effect, Ending, Op, Statement};
 pub use outcome::{ErrorCategory, OpError, Outcome};
-pub use verdict::{Guarantee, GuaranteeResult, GuaranteeStatus, Verdict};
+pub use recovery::recovery_us;
+pub use verdict::{Guarantee, GuaranteeResult, GuaranteeStatus, Verdict, verdict};

@@ -121,7 +121,7 @@ pub struct Store {
 pub struct Limits {
     /// How long an acquire may wait, in microseconds.
     pub pool_timeout_us: u64,
-    /// Accounts that the bank began with.
+    /// Accounts that the bank began with, numbered from 0.
     pub bank_accounts: u32,
     /// Balance that each account began with.
     pub bank_opening_balance: i64,

@@ -1,0 +1,64 @@
+//! Commits in doubt: the caller could not know, the tables can.
+
+use crate::{CommitInDoubt, OpRecord, Outcome, Store};
+
+/// Returns the ops whose COMMIT was written and whose outcome is unknown, in the order of the
+/// history, each with what the op log says.
+///
+/// An op is resolved by its row, not by its transaction id: after a crash the server may reuse an
+/// id that never reached the disk.
+#[must_use]
+pub fn commits_in_doubt(ops: &[OpRecord], store: Option<&Store>) -> Vec<CommitInDoubt> {
+    ops.iter()
+        .filter(|op| op.outcome == Outcome::Info)
+        .filter_map(|op| {
+            Some(CommitInDoubt {
+                op: op.id,
+                commit_sent_us: op.commit_sent_us?,
+                applied: store.map(|store| store.op_log.get(&op.id).is_some_and(|rows| *rows > 0)),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::commits_in_doubt;
+    use crate::fixture::{committed, failed, in_doubt};
+    use crate::{CommitInDoubt, OpRecord, Store};
+
+    #[test]
+    fn the_op_log_resolves_each_commit_in_doubt() {
+        let never_sent = OpRecord {
+            commit_sent_us: None,
+            ..in_doubt(4)
+        };
+        let ops = [
+            committed(0),
+            in_doubt(1),
+            failed(2),
+            in_doubt(3),
+            never_sent,
+        ];
+        let store = Store {
+            op_log: [(0, 1), (3, 1)].into(),
+            ..Store::default()
+        };
+        let doubt = |op, commit_sent_us, applied| CommitInDoubt {
+            op,
+            commit_sent_us,
+            applied,
+        };
+        assert_eq!(
+            commits_in_doubt(&ops, Some(&store)),
+            [
+                doubt(1, 115_000, Some(false)),
+                doubt(3, 315_000, Some(true))
+            ]
+        );
+        assert_eq!(
+            commits_in_doubt(&ops, None),
+            [doubt(1, 115_000, None), doubt(3, 315_000, None)]
+        );
+    }
+}

@@ -1,0 +1,319 @@
+//! C: whoever gets a connection finds nothing of whoever had it before.
+
+use std::collections::BTreeMap;
+
+use super::tally::Tally;
+use crate::clean::CleanProbe;
+use crate::figures::{Seconds, counted};
+use crate::{ErrorCategory, Guarantee, GuaranteeResult, Observations, OpRecord};
+
+/// Settings that say nothing about a former borrower, in lower case and in order.
+///
+/// Drivers and poolers `SET` the session's text formats right after connecting (sqlx sends them in
+/// its startup message, where they do not count as session settings at all). `transaction_*` belong
+/// to the current transaction, yet keep the source `session` after a `SET TRANSACTION` was
+/// committed; the server resets their values with each transaction.
+const ALLOWED_SETTINGS: [&str; 11] = [
+    "application_name",
+    "bytea_output",
+    "client_encoding",
+    "datestyle",
+    "extra_float_digits",
+    "intervalstyle",
+    "standard_conforming_strings",
+    "timezone",
+    "transaction_deferrable",
+    "transaction_isolation",
+    "transaction_read_only",
+];
+
+/// `in_failed_sql_transaction`: the connection was inside an aborted transaction.
+const IN_FAILED_TRANSACTION: &str = "25P02";
+
+/// Checks each answer to [`crate::CLEAN_PROBE_SQL`], one fact per answer.
+///
+/// A role is foreign when it differs from the one that most answers show, because all connections
+/// of a subject log in alike. An answer that cannot be read is a violation, and so is an op that
+/// was refused with 25P02 before it could do anything wrong itself.
+pub(super) fn clean_checkout(observations: &Observations<'_>) -> GuaranteeResult {
+    let mut tally = Tally::default();
+    let mut answered: u64 = 0;
+    let parsed: Vec<(&OpRecord, Result<CleanProbe, serde_json::Error>)> = observations
+        .ops
+        .iter()
+        .filter_map(|op| Some((op, serde_json::from_str(op.clean_probe.as_deref()?))))
+        .collect();
+    let role = usual_role(parsed.iter().filter_map(|(_, probe)| probe.as_ref().ok()));
+    let mut answers = parsed.iter().peekable();
+    for op in observations.ops {
+        if let Some((_, probe)) = answers.next_if(|(probed, _)| std::ptr::eq(*probed, op)) {
+            answered += 1;
+            match probe {
+                Ok(probe) => {
+                    let found = leftovers(probe, role.as_deref());
+                    tally.fact(found.is_empty(), || line(op, &found.join(", ")));
+                }
+                Err(error) => {
+                    tally.violation(|| line(op, &format!("the answer cannot be read: {error}")));
+                }
+            }
+        } else if inherited_an_aborted_transaction(op) {
+            answered += 1;
+            tally.violation(|| line(op, "an aborted transaction was open (25P02)"));
+        }
+    }
+    let summary = format!(
+        "{} asked for transactions, locks, temporary objects, listens, cursors, settings and role",
+        counted(answered, "checkout")
+    );
+    if answered == 0 {
+        return tally.conclude_void(Guarantee::C, summary, "no clean probe was answered");
+    }
+    tally.conclude(Guarantee::C, summary)
+}
+
+/// The role that most answers show; of equally frequent ones the first by name.
+fn usual_role<'a>(probes: impl Iterator<Item = &'a CleanProbe>) -> Option<String> {
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for probe in probes {
+        *counts.entry(&probe.role).or_default() += 1;
+    }
+    let most = *counts.values().max()?;
+    let (role, _) = counts.into_iter().find(|(_, count)| *count == most)?;
+    Some(role.to_owned())
+}
+
+fn leftovers(probe: &CleanProbe, usual_role: Option<&str>) -> Vec<String> {
+    let mut found = Vec::new();
+    match (probe.in_transaction, probe.xid_assigned) {
+        (true, true) => found.push("a transaction that had written was open".to_owned()),
+        (true, false) => found.push("a transaction was open".to_owned()),
+        (false, true) => found.push("a transaction id was assigned".to_owned()),
+        (false, false) => {}
+    }
+    for (count, noun) in [
+        (probe.advisory_locks, "advisory lock"),
+        (probe.temp_objects, "temporary object"),
+        (probe.listens, "listened channel"),
+        (probe.cursors, "open cursor"),
+    ] {
+        if count > 0 {
+            found.push(counted(count, noun));
+        }
+    }
+    for setting in &probe.settings {
+        if ALLOWED_SETTINGS
+            .binary_search(&setting.to_ascii_lowercase().as_str())
+            .is_err()
+        {
+            found.push(format!("setting {setting} changed"));
+        }
+    }
+    if usual_role.is_some_and(|usual| usual != probe.role) {
+        found.push(format!("role {} instead of the usual one", probe.role));
+    }
+    found
+}
+
+/// Whether the very first thing that the op sent was refused because of somebody else's failure.
+///
+/// An op's own failure shows its own SQLSTATE, and 25P02 in answer to COMMIT is `RolledBack`.
+fn inherited_an_aborted_transaction(op: &OpRecord) -> bool {
+    op.commit_sent_us.is_none()
+        && op.error.as_ref().is_some_and(|error| {
+            error.sqlstate.as_deref() == Some(IN_FAILED_TRANSACTION)
+                && error.category != ErrorCategory::RolledBack
+        })
+}
+
+fn line(op: &OpRecord, found: &str) -> String {
+    let at = op.acquired_us.unwrap_or(op.started_us);
+    format!("op {} ({}) at {}: {found}", op.id, op.workload, Seconds(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ALLOWED_SETTINGS, clean_checkout};
+    use crate::fixture::{CLEAN_ANSWER, World, committed, error, failed};
+    use crate::{ErrorCategory, GuaranteeStatus, OpError, OpRecord};
+
+    fn probed(id: u64, answer: &str) -> OpRecord {
+        OpRecord {
+            clean_probe: Some(answer.into()),
+            ..committed(id)
+        }
+    }
+
+    fn altered(from: &str, to: &str) -> String {
+        let answer = CLEAN_ANSWER.replace(from, to);
+        assert_ne!(answer, CLEAN_ANSWER, "{from} is not in the answer");
+        answer
+    }
+
+    #[test]
+    fn allowed_settings_can_be_searched_by_halves() {
+        assert!(ALLOWED_SETTINGS.is_sorted());
+    }
+
+    #[test]
+    fn clean_answers_keep_c() {
+        let world = World::with_ops([
+            probed(0, CLEAN_ANSWER),
+            committed(1),
+            probed(2, CLEAN_ANSWER),
+        ]);
+        let result = clean_checkout(&world.observations());
+        assert_eq!(result.status, GuaranteeStatus::Held);
+        assert_eq!(result.checked, 2);
+        assert_eq!(
+            result.summary,
+            "2 checkouts asked for transactions, locks, temporary objects, listens, cursors, \
+             settings and role"
+        );
+    }
+
+    #[test]
+    fn what_drivers_set_at_connect_is_no_leftover() {
+        let answer = altered(
+            "[]",
+            r#"["DateStyle", "IntervalStyle", "TimeZone", "client_encoding", "transaction_read_only"]"#,
+        );
+        let world = World::with_ops([probed(0, &answer)]);
+        assert_eq!(
+            clean_checkout(&world.observations()).status,
+            GuaranteeStatus::Held
+        );
+    }
+
+    #[test]
+    fn each_leftover_is_caught_and_named() {
+        let planted = [
+            (
+                r#""in_transaction" : false"#,
+                r#""in_transaction" : true"#,
+                "a transaction was open",
+            ),
+            (
+                r#""in_transaction" : false, "xid_assigned" : false"#,
+                r#""in_transaction" : true, "xid_assigned" : true"#,
+                "a transaction that had written was open",
+            ),
+            (
+                r#""xid_assigned" : false"#,
+                r#""xid_assigned" : true"#,
+                "a transaction id was assigned",
+            ),
+            (
+                r#""advisory_locks" : 0"#,
+                r#""advisory_locks" : 1"#,
+                "1 advisory lock",
+            ),
+            (
+                r#""temp_objects" : 0"#,
+                r#""temp_objects" : 2"#,
+                "2 temporary objects",
+            ),
+            (r#""listens" : 0"#, r#""listens" : 1"#, "1 listened channel"),
+            (r#""cursors" : 0"#, r#""cursors" : 1"#, "1 open cursor"),
+            (
+                "[]",
+                r#"["TimeZone", "search_path"]"#,
+                "setting search_path changed",
+            ),
+            (
+                r#""role" : "app""#,
+                r#""role" : "admin""#,
+                "role admin instead of the usual one",
+            ),
+        ];
+        for (from, to, found) in planted {
+            let world = World::with_ops([
+                probed(1, CLEAN_ANSWER),
+                probed(2, CLEAN_ANSWER),
+                probed(3, &altered(from, to)),
+            ]);
+            let result = clean_checkout(&world.observations());
+            assert_eq!(result.status, GuaranteeStatus::Violated, "{found}");
+            assert_eq!(
+                result.evidence,
+                [format!("op 3 (bank) at 0.301 s: {found}")]
+            );
+            assert_eq!((result.checked, result.violations), (3, 1));
+        }
+    }
+
+    #[test]
+    fn a_role_that_all_connections_log_in_with_is_no_leftover() {
+        let answer = altered(r#""role" : "app""#, r#""role" : "admin""#);
+        let world = World::with_ops([probed(0, &answer), probed(1, &answer)]);
+        assert_eq!(
+            clean_checkout(&world.observations()).status,
+            GuaranteeStatus::Held
+        );
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_is_a_violation_not_a_skip() {
+        let unreadable = [
+            "",
+            "null",
+            "{}",
+            "{\"in_transaction\" : false",
+            &altered(r#""advisory_locks" : 0"#, r#""advisory_locks" : null"#),
+            &altered(r#""cursors" : 0, "#, ""),
+            &altered(r#""cursors" : 0"#, r#""cursors" : 0, "mood" : 1"#),
+        ];
+        for answer in unreadable {
+            let world = World::with_ops([probed(0, answer), probed(1, CLEAN_ANSWER)]);
+            let result = clean_checkout(&world.observations());
+            assert_eq!(result.status, GuaranteeStatus::Violated, "{answer}");
+            assert!(
+                result.evidence[0]
+                    .starts_with("op 0 (bank) at 0.001 s: the answer cannot be read:"),
+                "{:?}",
+                result.evidence
+            );
+        }
+    }
+
+    #[test]
+    fn an_op_that_met_an_aborted_transaction_is_a_violation() {
+        let refused = OpRecord {
+            error: Some(OpError {
+                sqlstate: Some("25P02".into()),
+                ..error(ErrorCategory::Other)
+            }),
+            ..failed(4)
+        };
+        let world = World::with_ops([probed(0, CLEAN_ANSWER), refused]);
+        assert_eq!(
+            clean_checkout(&world.observations()).evidence,
+            ["op 4 (bank) at 0.401 s: an aborted transaction was open (25P02)"]
+        );
+    }
+
+    #[test]
+    fn an_own_failure_seen_at_commit_is_no_inherited_one() {
+        let seen_at_commit = OpRecord {
+            error: Some(OpError {
+                sqlstate: Some("25P02".into()),
+                ..error(ErrorCategory::RolledBack)
+            }),
+            ..failed(4)
+        };
+        let world = World::with_ops([probed(0, CLEAN_ANSWER), seen_at_commit, failed(5)]);
+        assert_eq!(
+            clean_checkout(&world.observations()).status,
+            GuaranteeStatus::Held
+        );
+    }
+
+    #[test]
+    fn a_run_without_an_answer_is_void() {
+        let world = World::with_ops([committed(0), failed(1)]);
+        assert_eq!(
+            clean_checkout(&world.observations()).status,
+            GuaranteeStatus::Void("no clean probe was answered".into())
+        );
+    }
+}
