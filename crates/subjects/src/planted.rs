@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use poolproof_load::{OpEnd, Subject, SubjectInfo, Trace};
+use poolproof_load::{OpEnd, Subject, SubjectInfo, Trace, planned_panic};
 use poolproof_oracle::{CapacityProbe, Ending, ErrorCategory, Op, PoolView};
 use sqlx::{Executor, PgConnection};
 use tokio::time::{Instant, timeout_at};
@@ -130,7 +130,7 @@ impl NaiveSubject {
         match op.ending {
             Ending::Commit | Ending::Cancel { .. } => self.commit(lease, op, trace).await,
             Ending::Rollback => Execution::Ended(self.roll_back(lease).await),
-            Ending::Panic => steps::planned_panic(op),
+            Ending::Panic => planned_panic(),
         }
     }
 

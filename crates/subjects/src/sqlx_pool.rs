@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use poolproof_load::{OpEnd, Subject, SubjectInfo, Trace};
+use poolproof_load::{OpEnd, Subject, SubjectInfo, Trace, planned_panic};
 use poolproof_oracle::{CapacityProbe, Ending, ErrorCategory, Op, PoolView};
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection};
@@ -131,7 +131,7 @@ async fn transact(connection: &mut PgConnection, op: &Op, trace: &Trace) -> OpEn
             .rollback()
             .await
             .map_or_else(|error| classify::before_commit(&error), |()| OpEnd::ok()),
-        Ending::Panic => steps::planned_panic(op),
+        Ending::Panic => planned_panic(),
     }
 }
 

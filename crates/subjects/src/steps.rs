@@ -6,9 +6,6 @@ use poolproof_load::Trace;
 use poolproof_oracle::{CLEAN_PROBE_SQL, Op};
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-/// The error text that stands for the planned panic of an op.
-const PLANNED_PANIC: &str = "planned panic of op";
-
 /// Asks the connection whether it is clean and keeps the answer in `trace`.
 ///
 /// In the simple protocol, as the probe needs it. A connection whose transaction is already
@@ -52,11 +49,6 @@ pub(crate) async fn hold(op: &Op) {
         #[expect(clippy::disallowed_methods, reason = "the pause is the op's content")]
         tokio::time::sleep(Duration::from_micros(op.hold_us)).await;
     }
-}
-
-/// Unwinds as the op planned, without the message that a panic would print.
-pub(crate) fn planned_panic(op: &Op) -> ! {
-    std::panic::resume_unwind(Box::new(format!("{PLANNED_PANIC} {}", op.id)))
 }
 
 fn transaction_state_error(error: &sqlx::Error) -> Option<String> {

@@ -1,0 +1,8 @@
+//! Every subject against a real Postgres: what an op comes to and what the tables hold after it,
+//! and each planted bug caught in the act.
+
+mod doubt;
+mod endings;
+mod planted;
+mod relay;
+mod world;
