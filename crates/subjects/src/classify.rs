@@ -139,3 +139,58 @@ fn end(outcome: Outcome, category: ErrorCategory, message: String) -> OpEnd {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_sqlstate_stands_for_the_remedy() {
+        for (code, category) in [
+            ("08006", ErrorCategory::Connection),
+            ("22012", ErrorCategory::Programming),
+            ("23505", ErrorCategory::Integrity),
+            ("25P02", ErrorCategory::Other),
+            ("40001", ErrorCategory::Serialization),
+            ("40P01", ErrorCategory::Serialization),
+            ("42P01", ErrorCategory::Programming),
+            ("53300", ErrorCategory::Resource),
+            ("57014", ErrorCategory::Other),
+            ("57P01", ErrorCategory::Connection),
+            ("57P03", ErrorCategory::Unavailable),
+            ("", ErrorCategory::Other),
+        ] {
+            assert_eq!(by_sqlstate(code), category, "{code}");
+        }
+    }
+
+    #[test]
+    fn an_io_error_is_a_failure_before_commit_and_doubt_after_it() {
+        let broken = || sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
+        let of = |end: OpEnd| (end.outcome, end.error.map(|e| e.category));
+        assert_eq!(
+            of(before_commit(&broken())),
+            (Outcome::Fail, Some(ErrorCategory::Connection))
+        );
+        assert_eq!(
+            of(at_commit(&broken())),
+            (Outcome::Info, Some(ErrorCategory::Ambiguous))
+        );
+        assert_eq!(
+            of(connect_failed(&broken())),
+            (Outcome::Shed, Some(ErrorCategory::Unavailable))
+        );
+    }
+
+    #[test]
+    fn a_deadline_means_what_the_op_had_reached() {
+        let trace = Trace::new(Instant::now());
+        assert_eq!(deadline_passed(&trace).outcome, Outcome::Shed);
+        trace.acquired();
+        assert_eq!(deadline_passed(&trace).outcome, Outcome::Fail);
+        trace.commit_sent();
+        assert_eq!(deadline_passed(&trace).outcome, Outcome::Info);
+    }
+}

@@ -87,6 +87,12 @@ impl NaivePool {
             .await
     }
 
+    /// Closes a lease's connection and opens another in its place, within `pool_timeout`.
+    pub(crate) async fn reconnect(&self, broken: Lease) -> Result<Lease, AcquireError> {
+        let deadline = Instant::now() + self.shared.pool_timeout;
+        self.connect(broken.discard(), deadline).await
+    }
+
     /// Tells the books of this moment.
     pub(crate) fn view(&self) -> PoolView {
         let books = self.shared.books();
@@ -157,6 +163,10 @@ impl NaivePool {
                 return Ok(lease);
             }
             permit = lease.discard();
+            if Instant::now() >= deadline {
+                // Else one ping on a silent network would empty the whole list.
+                return Err(AcquireError::ConnectTimedOut);
+            }
         }
     }
 

@@ -43,7 +43,7 @@ pub(crate) struct NaiveSubject {
 enum Execution {
     Ended(OpEnd),
     /// COMMIT was written and the connection broke.
-    InDoubt(sqlx::Error),
+    InDoubt(Lease, sqlx::Error),
 }
 
 impl NaiveSubject {
@@ -83,7 +83,7 @@ impl NaiveSubject {
         } else {
             self.pool.acquire(deadline).await
         };
-        let mut lease = match acquired {
+        let lease = match acquired {
             Ok(lease) => lease,
             Err(error) => return not_acquired(&error),
         };
@@ -93,25 +93,28 @@ impl NaiveSubject {
             lease.give_back();
             return classify::deadline_passed(trace);
         }
-        let work = async {
-            let mut executions = 1;
-            loop {
-                match self.execute_once(lease, op, trace).await {
-                    Execution::Ended(end) => return end,
-                    Execution::InDoubt(_)
-                        if self.bug == Some(Bug::Twice) && executions < EXECUTIONS_MAX => {}
-                    Execution::InDoubt(error) => return classify::at_commit(&error),
-                }
-                executions += 1;
-                lease = match self.pool.acquire(deadline).await {
-                    Ok(lease) => lease,
-                    Err(_) => return classify::deadline_passed(trace),
-                };
-            }
-        };
-        timeout_at(deadline, work)
+        timeout_at(deadline, self.execute_on(lease, op, trace))
             .await
             .unwrap_or_else(|_| classify::deadline_passed(trace))
+    }
+
+    async fn execute_on(&self, mut lease: Lease, op: &Op, trace: &Trace) -> OpEnd {
+        let mut executions = 1;
+        loop {
+            let (broken, error) = match self.execute_once(lease, op, trace).await {
+                Execution::Ended(end) => return end,
+                Execution::InDoubt(broken, error) => (broken, error),
+            };
+            if self.bug != Some(Bug::Twice) || executions == EXECUTIONS_MAX {
+                return classify::at_commit(&error);
+            }
+            // In the same slot, not at the end of the queue: the retry shall not be shed.
+            lease = match self.pool.reconnect(broken).await {
+                Ok(lease) => lease,
+                Err(_) => return classify::at_commit(&error),
+            };
+            executions += 1;
+        }
     }
 
     /// Executes the op on a lease, which goes back when the connection's state is known to be
@@ -145,7 +148,7 @@ impl NaiveSubject {
             Err(error) if classify::is_definite(&error) => {
                 return Execution::Ended(classify::at_commit(&error));
             }
-            Err(error) => return Execution::InDoubt(error),
+            Err(error) => return Execution::InDoubt(lease, error),
         }
         Execution::Ended(OpEnd::ok())
     }

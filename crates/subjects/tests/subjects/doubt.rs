@@ -112,6 +112,31 @@ async fn a_commit_that_the_server_refuses_is_a_failure() {
     }
 }
 
+/// FATAL in answer to COMMIT is no answer to COMMIT: the same words come from a server that was
+/// terminated before it read it and from one that crashed after it wrote the commit record.
+#[tokio::test]
+async fn a_backend_that_dies_at_commit_leaves_it_in_doubt() {
+    let world = World::start().await;
+    for kind in CORRECT {
+        world.reset_tables().await;
+        let subject = world.subject(kind).await;
+        let op = Op {
+            hold_us: 1_000_000,
+            ..write_set(1)
+        };
+        let (end, ()) = tokio::join!(run(&subject, &op), world.terminate_after(&op));
+        assert_eq!(end.outcome, Outcome::Info, "{kind}: {end:?}");
+        assert_eq!(
+            end.error.unwrap().category,
+            ErrorCategory::Ambiguous,
+            "{kind}"
+        );
+        assert_eq!(world.op_log().await, BTreeMap::new(), "{kind}");
+        until_books_are_balanced(&subject).await;
+        subject.close(Duration::from_secs(10)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_lost_server_is_told_apart_from_a_failed_op_and_comes_back() {
     let world = World::start().await;

@@ -236,22 +236,27 @@ async fn panics_as_planned(subject: &Arc<dyn Subject>, op: &Op) {
 }
 
 async fn cancelled_in_its_transaction(world: &World, subject: &Arc<dyn Subject>, op: Op) {
+    // What came before may still be rolling back.
+    until_no_transaction(world).await;
     let trace = Trace::new(Instant::now());
     let mut running = subject.execute(&op, &trace);
     until_holding(world, &op, &mut running).await;
     assert_ne!(trace.acquired_us(), None);
     assert_eq!(trace.commit_sent_us(), None);
     drop(running);
+    until_no_transaction(world).await;
+}
+
+async fn until_no_transaction(world: &World) {
     let deadline = Instant::now() + Duration::from_secs(30);
-    while world
-        .backends()
-        .await
-        .iter()
-        .any(|state| state.contains("transaction"))
-    {
+    loop {
+        let states = world.backends().await;
+        if !states.iter().any(|state| state.contains("transaction")) {
+            return;
+        }
         assert!(
             Instant::now() < deadline,
-            "the transaction of a cancelled op stays open"
+            "a transaction stays open: {states:?}"
         );
         pause().await;
     }

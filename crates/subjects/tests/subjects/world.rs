@@ -181,6 +181,19 @@ impl World {
         }
     }
 
+    /// Terminates the subject's backends once one of them holds the transaction of `op`.
+    pub(crate) async fn terminate_after(&self, op: &Op) {
+        self.until_done_in_transaction(&op.statements.last().unwrap().sql)
+            .await;
+        sqlx::query(
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1",
+        )
+        .bind(self.application_name())
+        .execute(&self.admin)
+        .await
+        .unwrap();
+    }
+
     /// Waits until the subject's backends are in exactly these states.
     pub(crate) async fn until_backends(&self, states: &[&str]) {
         let deadline = Instant::now() + PATIENCE;
