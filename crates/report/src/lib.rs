@@ -2,8 +2,10 @@
 //!
 //! Not here: a clock, a network, a file. A renderer takes a [`Record`] and returns text.
 
+mod chart;
 mod headline;
 mod histogram;
+mod html;
 mod json;
 mod junit;
 mod markdown;
@@ -13,6 +15,7 @@ mod timeline;
 mod units;
 
 pub use histogram::{HistogramDecodeError, HistogramEncodeError};
+pub use html::html;
 pub use json::{ReadError, json, parse, schema};
 pub use junit::{JunitError, junit};
 pub use markdown::markdown;

@@ -1,0 +1,601 @@
+//! Records to render: a run like the demo's from a small deterministic model of a pool under
+//! faults, and its variants that fail, prove nothing, end early, or hold nothing.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use poolproof_oracle::{
+    CommitInDoubt, Effect, Ending, ErrorCategory, FaultEffect, FaultEvent, Guarantee,
+    GuaranteeResult, GuaranteeStatus, OpError, OpRecord, Outcome, PoolView, Sample, Verdict,
+};
+use poolproof_report::{
+    Connections, Environment, ErrorCount, FaultReport, HistogramRecord, Latencies, LoadInfo,
+    ObjectiveResult, OutcomeCounts, PhaseSpan, PoolSettings, Record, RunInfo, SCHEMA_ID,
+    SubjectRecord, Tool, timeline,
+};
+
+const SECOND: u64 = 1_000_000;
+const END: u64 = 20 * SECOND;
+const TIMEOUT: u64 = SECOND;
+const ROUND_TRIPS: u64 = 6;
+const RESET_AT: u64 = 6_500_000;
+const TERMINATED_AT: u64 = 16 * SECOND;
+const LIMIT: usize = 15;
+const KEPT: usize = 5;
+
+/// Runs on integers only, so that it gives the same on every machine.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+fn round_trip(at_us: u64, dice: &mut Dice) -> u64 {
+    let plain = 180 + dice.below(240) + dice.below(40) * dice.below(40);
+    match at_us {
+        t if (5 * SECOND..8 * SECOND).contains(&t) => plain + 30_000 + dice.below(20_000),
+        t if (11 * SECOND..13 * SECOND).contains(&t) => 13 * SECOND - t + plain,
+        _ => plain,
+    }
+}
+
+/// A queue before `LIMIT` servers whose service time follows the faults.
+fn history() -> Vec<OpRecord> {
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let mut free_at = [0_u64; LIMIT];
+    let mut at = 0;
+    let mut ops = Vec::new();
+    let mut terminated = false;
+    loop {
+        at += 1 + dice.below(5_000);
+        if at >= END {
+            return ops;
+        }
+        let id = ops.len() as u64;
+        let mut op = new_op(id, at, dice.below(100));
+        op.started_us = at + 40 + dice.below(300);
+        let slot = (0..LIMIT).min_by_key(|i| free_at[*i]).unwrap();
+        let acquired = free_at[slot].max(op.started_us) + 8 + dice.below(40);
+        if acquired - op.started_us > TIMEOUT {
+            end(
+                &mut op,
+                at + TIMEOUT + 300,
+                Outcome::Shed,
+                ErrorCategory::Capacity,
+            );
+            ops.push(op);
+            continue;
+        }
+        op.acquired_us = Some(acquired);
+        let mut now = acquired;
+        for trip in 0..ROUND_TRIPS {
+            if trip + 1 == ROUND_TRIPS && op.ending == Ending::Commit {
+                op.commit_sent_us = Some(now);
+            }
+            now += round_trip(now, &mut dice);
+        }
+        settle(&mut op, now, &mut terminated);
+        free_at[slot] = op.ended_us.unwrap_or(now);
+        ops.push(op);
+    }
+}
+
+fn new_op(id: u64, at: u64, die: u64) -> OpRecord {
+    OpRecord {
+        id,
+        workload: if id.is_multiple_of(3) {
+            "write-set"
+        } else {
+            "bank"
+        }
+        .into(),
+        ending: match die {
+            0..80 => Ending::Commit,
+            80..90 => Ending::Rollback,
+            90..95 => Ending::Panic,
+            _ => Ending::Cancel { after_us: 1_500 },
+        },
+        effect: Effect::Transfer {
+            from: 1,
+            to: 2,
+            amount: 5,
+        },
+        intended_us: at,
+        started_us: at,
+        deadline_us: 3 * SECOND,
+        acquired_us: None,
+        commit_sent_us: None,
+        ended_us: None,
+        outcome: Outcome::Ok,
+        error: None,
+        clean_probe: None,
+    }
+}
+
+fn settle(op: &mut OpRecord, done: u64, terminated: &mut bool) {
+    let acquired = op.acquired_us.unwrap();
+    if (acquired..done).contains(&RESET_AT) {
+        if op.commit_sent_us.is_some_and(|sent| sent < RESET_AT) {
+            return end(op, RESET_AT, Outcome::Info, ErrorCategory::Ambiguous);
+        }
+        op.commit_sent_us = None;
+        return end(op, RESET_AT, Outcome::Fail, ErrorCategory::Connection);
+    }
+    if !*terminated && (acquired..done).contains(&TERMINATED_AT) {
+        *terminated = true;
+        op.commit_sent_us = None;
+        return end(op, TERMINATED_AT, Outcome::Fail, ErrorCategory::Connection);
+    }
+    match op.ending {
+        Ending::Commit | Ending::Rollback => op.ended_us = Some(done),
+        Ending::Panic => end(op, done, Outcome::Fail, ErrorCategory::Panicked),
+        Ending::Cancel { after_us } => {
+            let at = (op.started_us + after_us).clamp(acquired, done);
+            end(op, at, Outcome::Fail, ErrorCategory::Cancelled);
+        }
+    }
+}
+
+fn end(op: &mut OpRecord, at: u64, outcome: Outcome, category: ErrorCategory) {
+    op.ended_us = Some(at);
+    op.outcome = outcome;
+    op.error = Some(OpError {
+        category,
+        sqlstate: None,
+        message: match category {
+            ErrorCategory::Capacity => "no connection within 1 s (15 of 15 in use, 211 waiting)",
+            ErrorCategory::Connection => "connection reset by peer",
+            ErrorCategory::Ambiguous => "connection reset by peer after COMMIT was written",
+            ErrorCategory::Panicked => "planned panic",
+            _ => "cancelled by the driver after 1.5 ms",
+        }
+        .into(),
+    });
+}
+
+fn samples(ops: &[OpRecord]) -> Vec<Sample> {
+    let mut open = KEPT;
+    let mut opened_total = KEPT as u64;
+    let mut samples = Vec::new();
+    for at_us in (0..END).step_by(50_000) {
+        let held = |op: &&OpRecord| {
+            op.acquired_us.is_some_and(|t| t <= at_us) && op.ended_us.is_some_and(|t| t > at_us)
+        };
+        let queued = |op: &&OpRecord| {
+            op.started_us <= at_us && op.acquired_us.or(op.ended_us).is_some_and(|t| t > at_us)
+        };
+        let in_use = ops.iter().filter(held).count();
+        let waiting = ops.iter().filter(queued).count() as u64;
+        if at_us == RESET_AT {
+            open = 0;
+        }
+        let wanted = in_use.max(KEPT);
+        let opening = wanted.saturating_sub(open) as u64;
+        opened_total += opening;
+        open = wanted;
+        samples.push(Sample {
+            at_us,
+            pool: PoolView {
+                in_use: Some(in_use as u64),
+                idle: Some((open - in_use) as u64),
+                opening: Some(opening.min(3)),
+                waiting: Some(waiting),
+                size: Some(open as u64),
+                opened_total: Some(opened_total),
+                ..PoolView::default()
+            },
+            in_flight: in_use as u64 + waiting,
+            links: open as u64,
+        });
+    }
+    samples
+}
+
+fn histogram(values: impl Iterator<Item = u64>) -> HistogramRecord {
+    let mut histogram = Histogram::<u64>::new(3).unwrap();
+    for value in values {
+        histogram.record(value).unwrap();
+    }
+    HistogramRecord::from_histogram(&histogram).unwrap()
+}
+
+fn latencies(ops: &[OpRecord]) -> Latencies {
+    let ended = |op: &OpRecord| op.ended_us.unwrap();
+    let got = || ops.iter().filter_map(|op| Some((op, op.acquired_us?)));
+    Latencies {
+        acquire: histogram(got().map(|(op, t)| t - op.started_us)),
+        queue_wait: histogram(
+            ops.iter()
+                .map(|op| op.acquired_us.unwrap_or(ended(op)) - op.started_us),
+        ),
+        hold: histogram(got().map(|(op, t)| ended(op) - t)),
+        response: histogram(
+            ops.iter()
+                .filter(|op| op.outcome == Outcome::Ok)
+                .map(|op| ended(op) - op.intended_us),
+        ),
+        connect: histogram((0..34).map(|i| 2_100 + i * 137 % 1_900)),
+        lag: histogram(ops.iter().map(|op| op.started_us - op.intended_us)),
+    }
+}
+
+fn outcomes(ops: &[OpRecord]) -> OutcomeCounts {
+    let count = |of: &dyn Fn(&OpRecord) -> bool| ops.iter().filter(|op| of(op)).count() as u64;
+    let ok = |op: &OpRecord| op.outcome == Outcome::Ok;
+    OutcomeCounts {
+        offered: ops.len() as u64,
+        ok: count(&ok),
+        fail: count(&|op| op.outcome == Outcome::Fail),
+        info: count(&|op| op.outcome == Outcome::Info),
+        shed: count(&|op| op.outcome == Outcome::Shed),
+        committed: count(&|op| ok(op) && op.ending == Ending::Commit),
+        rolled_back: count(&|op| ok(op) && op.ending == Ending::Rollback),
+        panicked: count(&|op| op.ending == Ending::Panic),
+        cancelled: count(&|op| matches!(op.ending, Ending::Cancel { .. })),
+        stuck: 0,
+    }
+}
+
+fn errors(ops: &[OpRecord]) -> Vec<ErrorCount> {
+    let mut known: BTreeMap<ErrorCategory, ErrorCount> = BTreeMap::new();
+    for error in ops.iter().filter_map(|op| op.error.as_ref()) {
+        let planned = matches!(
+            error.category,
+            ErrorCategory::Cancelled | ErrorCategory::Panicked
+        );
+        let entry = known.entry(error.category).or_insert_with(|| ErrorCount {
+            category: error.category.as_str().into(),
+            count: 0,
+            planned,
+            example: error.message.clone(),
+        });
+        entry.count += 1;
+    }
+    let mut errors: Vec<ErrorCount> = known.into_values().collect();
+    errors.sort_by_key(|e| std::cmp::Reverse(e.count));
+    errors
+}
+
+fn doubts(ops: &[OpRecord]) -> Vec<CommitInDoubt> {
+    ops.iter()
+        .filter(|op| op.outcome == Outcome::Info)
+        .map(|op| CommitInDoubt {
+            op: op.id,
+            commit_sent_us: op.commit_sent_us.unwrap(),
+            applied: Some(op.id % 2 == 1),
+        })
+        .collect()
+}
+
+fn fault(
+    name: &str,
+    title: &str,
+    (start_us, end_us): (u64, u64),
+    seen: (u64, &str),
+) -> FaultReport {
+    FaultReport {
+        event: FaultEvent {
+            name: name.into(),
+            kind: name.into(),
+            title: title.into(),
+            start_us,
+            end_us,
+            effect: FaultEffect {
+                seen: true,
+                count: seen.0,
+                unit: seen.1.into(),
+                problem: None,
+            },
+        },
+        recovery_us: Some(0),
+        recovery_target_us: 250_000,
+    }
+}
+
+fn faults() -> Vec<FaultReport> {
+    let mut faults = vec![
+        fault(
+            "slow-network",
+            "latency 40 ± 10 ms",
+            (5 * SECOND, 8 * SECOND),
+            (1_184_220, "bytes held"),
+        ),
+        fault(
+            "reset-all",
+            "reset of every link",
+            (RESET_AT, RESET_AT),
+            (15, "links reset"),
+        ),
+        fault(
+            "silence",
+            "nothing gets through",
+            (11 * SECOND, 13 * SECOND),
+            (15_310, "bytes held"),
+        ),
+        fault(
+            "kill-backend",
+            "one backend terminated in its transaction",
+            (TERMINATED_AT, TERMINATED_AT),
+            (1, "backend terminated"),
+        ),
+    ];
+    faults[0].recovery_us = Some(1_300_000);
+    faults[1].recovery_us = Some(2_800_000);
+    faults[2].recovery_us = Some(400_000);
+    faults
+}
+
+fn guarantees(ops: u64) -> Vec<GuaranteeResult> {
+    let told = [
+        (
+            1,
+            "4,812 leases issued, 4,812 returned, 0 out at quiescence".to_owned(),
+        ),
+        (
+            5,
+            "5 backends at quiescence, all idle, no transaction open, no lock held".to_owned(),
+        ),
+        (
+            15,
+            "15 of 15 connections held at once after 38 ms (allowed 1.25 s)".to_owned(),
+        ),
+        (
+            481,
+            "every tenth borrower asked the server what it found".to_owned(),
+        ),
+        (
+            64,
+            "64 accounts, 6,400,000 in all; 39 snapshots during the run agree".to_owned(),
+        ),
+        (
+            1_604,
+            "1,604 write sets over 4 tables, each whole or absent".to_owned(),
+        ),
+        (ops, format!("{ops} ops against the op log")),
+        (
+            ops,
+            format!("{ops} calls, none beyond its deadline plus 250 ms"),
+        ),
+    ];
+    Guarantee::ALL
+        .into_iter()
+        .zip(told)
+        .map(|(guarantee, (checked, summary))| GuaranteeResult {
+            guarantee,
+            status: GuaranteeStatus::Held,
+            checked,
+            violations: 0,
+            summary,
+            evidence: Vec::new(),
+        })
+        .collect()
+}
+
+fn run_info() -> RunInfo {
+    RunInfo {
+        id: "k3f9a1".into(),
+        scenario: "quickstart".into(),
+        title:
+            "A slow, reset and silent network and a lost backend under 400 operations per second"
+                .into(),
+        seed: 42,
+        started_at: "2026-03-02T09:14:07Z".into(),
+        duration_us: END,
+        quiescence_us: Some(212_000),
+        partial: None,
+        replay: "poolproof run scenarios/quickstart.toml --subject poolproof --seed 42".into(),
+        schedule_sha256: "9f2c1d7be03a5f6c8d41e0b7a2935c6f1e84d7093ab26c5df8701e94b3a6d2c5".into(),
+        scenario_sha256: "51b0c7e2f98a4d36be10957cd2f3a8840e6b19c7d5a2f3e4881c06b7d9e0f1a3".into(),
+        notes: vec!["fsync is on: a commit that the server acknowledged was on disk.".into()],
+    }
+}
+
+fn environment() -> Environment {
+    Environment {
+        os: "linux x86_64".into(),
+        cores: 2,
+        postgres: "PostgreSQL 15.18 on x86_64-pc-linux-gnu, 64-bit".into(),
+        postgres_source: "local cluster, started for this run".into(),
+        postgres_settings: [
+            ("fsync", "on"),
+            ("max_connections", "60"),
+            ("synchronous_commit", "on"),
+        ]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .into(),
+    }
+}
+
+fn subject() -> SubjectRecord {
+    SubjectRecord {
+        name: "poolproof".into(),
+        version: "poolproof-pool 0.1.0".into(),
+        description: "poolproof's own pool over sqlx connections".into(),
+        settings: PoolSettings {
+            pool_size: 5,
+            max_overflow: 10,
+            pool_timeout_us: TIMEOUT,
+            pre_ping: false,
+        },
+    }
+}
+
+fn load(outcomes: &OutcomeCounts) -> LoadInfo {
+    let third = outcomes.offered.div_ceil(3);
+    let commits = outcomes.offered - outcomes.panicked - outcomes.cancelled - outcomes.rolled_back;
+    LoadInfo {
+        arrivals: "open loop, Poisson".into(),
+        rate_per_s: 400.0,
+        deadline_us: 3 * SECOND,
+        workloads: [("bank", outcomes.offered - third), ("write-set", third)]
+            .map(|(k, v)| (k.to_owned(), v))
+            .into(),
+        endings: [
+            ("commit", commits),
+            ("rollback", outcomes.rolled_back),
+            ("panic", outcomes.panicked),
+            ("cancel", outcomes.cancelled),
+        ]
+        .map(|(k, v)| (k.to_owned(), v))
+        .into(),
+    }
+}
+
+/// A run like the demo's, in which everything held.
+pub(crate) fn passed() -> Record {
+    let ops = history();
+    let samples = samples(&ops);
+    let outcomes = outcomes(&ops);
+    let phase = |name: &str, start_us: i64, end_us: i64| PhaseSpan {
+        name: name.into(),
+        start_us,
+        end_us,
+    };
+    Record {
+        schema: SCHEMA_ID.into(),
+        tool: Tool {
+            name: "poolproof".into(),
+            version: "0.1.0".into(),
+        },
+        run: run_info(),
+        verdict: Verdict::Pass,
+        verdict_reasons: Vec::new(),
+        subject: subject(),
+        environment: environment(),
+        load: load(&outcomes),
+        phases: vec![
+            phase("start", -812_000, 0),
+            phase("load", 0, 20_000_000),
+            phase("quiescence", 20_000_000, 20_212_000),
+        ],
+        guarantees: guarantees(outcomes.offered),
+        objectives: vec![ObjectiveResult {
+            name: "recovery".into(),
+            summary: "every fault recovered within 5 s (slowest: 2.8 s)".into(),
+            status: GuaranteeStatus::Held,
+        }],
+        performance_valid: true,
+        faults: faults(),
+        outcomes,
+        errors: errors(&ops),
+        commits_in_doubt: doubts(&ops),
+        connections: Connections::from_samples(&samples),
+        latencies: latencies(&ops),
+        timeline: timeline(&ops, &samples, 250_000, END),
+    }
+}
+
+/// The same run of a pool that loses a commit and leaks.
+pub(crate) fn failed() -> Record {
+    let mut record = passed();
+    record.verdict = Verdict::Fail;
+    record.subject.name = "planted:lies".into();
+    record.subject.description = "reports ok after a rollback, and forgets a lease".into();
+    record.verdict_reasons = vec![
+        "X violated: 4 acknowledged commits are not in the op log".into(),
+        "L1 violated: 2 leases never came back".into(),
+        "objective recovery missed".into(),
+    ];
+    violate(
+        &mut record,
+        Guarantee::L1,
+        2,
+        &["2 leases issued at 6.48 s never came back"],
+    );
+    violate(
+        &mut record,
+        Guarantee::X,
+        4,
+        &[
+            "op 2614: reported ok at 6.503 s, its row is not in the op log",
+            "op 2617: reported ok at 6.504 s, its row is not in the op log",
+            "op 2622: reported ok at 6.504 s, its row is not in the op log",
+        ],
+    );
+    let c = &mut record.guarantees[3];
+    c.status =
+        GuaranteeStatus::NotChecked("the subject cannot run a query before the transaction".into());
+    c.checked = 0;
+    record.objectives[0].status = GuaranteeStatus::Violated;
+    record.objectives[0].summary = "every fault recovers within 5 s: reset-all did not".into();
+    record.faults[1].recovery_us = None;
+    record
+}
+
+fn violate(record: &mut Record, which: Guarantee, violations: u64, evidence: &[&str]) {
+    let result = record
+        .guarantees
+        .iter_mut()
+        .find(|g| g.guarantee == which)
+        .unwrap();
+    result.status = GuaranteeStatus::Violated;
+    result.violations = violations;
+    result.evidence = evidence.iter().map(|e| (*e).to_owned()).collect();
+}
+
+/// A run in which a fault had no effect and the generator lagged.
+pub(crate) fn invalid() -> Record {
+    let mut record = passed();
+    record.verdict = Verdict::Invalid;
+    record.performance_valid = false;
+    record.verdict_reasons = vec![
+        "fault reset-all had no effect: the proxy carried no link at 6.5 s".into(),
+        "the load generator lagged: p99 41 ms, at most 5 ms is allowed".into(),
+    ];
+    let effect = &mut record.faults[1].event.effect;
+    effect.seen = false;
+    effect.count = 0;
+    effect.problem = Some("the proxy carried no link".into());
+    record.faults[1].recovery_us = None;
+    record.latencies.lag = histogram((0..record.outcomes.offered).map(|i| 300 + i % 100 * 420));
+    record.objectives[0].status = GuaranteeStatus::Void("the load generator lagged".into());
+    record.guarantees[6].status =
+        GuaranteeStatus::Void("no commit was in doubt: reset-all had no effect".into());
+    record
+}
+
+/// A run that Ctrl-C ended after nine seconds.
+pub(crate) fn partial() -> Record {
+    let mut record = passed();
+    record.verdict = Verdict::Inconclusive;
+    record.run.partial = Some("interrupted by Ctrl-C at 9.2 s".into());
+    record.run.quiescence_us = None;
+    record.run.duration_us = 9_200_000;
+    record.verdict_reasons = vec!["interrupted by Ctrl-C at 9.2 s".into()];
+    record.timeline.truncate(37);
+    record.faults.truncate(2);
+    for result in &mut record.guarantees[..3] {
+        result.status = GuaranteeStatus::NotChecked("quiescence was not reached".into());
+        result.checked = 0;
+    }
+    record
+        .commits_in_doubt
+        .iter_mut()
+        .for_each(|c| c.applied = None);
+    record
+}
+
+/// A run that ended before its first op.
+pub(crate) fn empty() -> Record {
+    let mut record = passed();
+    record.verdict = Verdict::Inconclusive;
+    record.guarantees.clear();
+    record.objectives.clear();
+    record.faults.clear();
+    record.errors.clear();
+    record.commits_in_doubt.clear();
+    record.outcomes = OutcomeCounts::default();
+    record.connections = Connections::default();
+    record.latencies = latencies(&[]);
+    record.latencies.connect = histogram(std::iter::empty());
+    record.timeline.clear();
+    record.phases.clear();
+    record.run.notes.clear();
+    record.run.title.clear();
+    record
+}
