@@ -139,10 +139,15 @@ mod tests {
             ending: Ending::Panic,
             ..committed(2)
         };
+        let never_ended = OpRecord {
+            ended_us: None,
+            ..cancelled(3)
+        };
         for op in [
             broken_before_its_panic,
             unplanned_panic,
             lies_about_its_panic,
+            never_ended,
         ] {
             assert!(!op.ended_as_planned(), "{op:?}");
         }

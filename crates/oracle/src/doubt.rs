@@ -24,8 +24,8 @@ pub fn commits_in_doubt(ops: &[OpRecord], store: Option<&Store>) -> Vec<CommitIn
 #[cfg(test)]
 mod tests {
     use super::commits_in_doubt;
-    use crate::fixture::{committed, failed, in_doubt};
-    use crate::{CommitInDoubt, OpRecord, Store};
+    use crate::fixture::{committed, in_doubt};
+    use crate::{CommitInDoubt, OpRecord, Outcome, Store};
 
     #[test]
     fn the_op_log_resolves_each_commit_in_doubt() {
@@ -33,10 +33,14 @@ mod tests {
             commit_sent_us: None,
             ..in_doubt(4)
         };
+        let refused_at_commit = OpRecord {
+            outcome: Outcome::Fail,
+            ..in_doubt(2)
+        };
         let ops = [
             committed(0),
             in_doubt(1),
-            failed(2),
+            refused_at_commit,
             in_doubt(3),
             never_sent,
         ];

@@ -94,6 +94,14 @@ mod tests {
     }
 
     #[test]
+    fn an_op_intended_at_the_faults_very_end_counts() {
+        assert_eq!(
+            recovery_us(&run(30..31), 3_000_000, 10_000_000, TARGET_US),
+            Some(100_000)
+        );
+    }
+
+    #[test]
     fn recovery_begins_with_the_first_op_after_the_last_failure() {
         // The last failure is intended at 4.4 s.
         assert_eq!(

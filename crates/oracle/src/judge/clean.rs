@@ -30,6 +30,11 @@ const ALLOWED_SETTINGS: [&str; 11] = [
 /// `in_failed_sql_transaction`: the connection was inside an aborted transaction.
 const IN_FAILED_TRANSACTION: &str = "25P02";
 
+const ABORTED_TRANSACTION: &str = "an aborted transaction was open (25P02)";
+
+/// How much of an answer that cannot be read is shown.
+const ANSWER_CHARS: usize = 80;
+
 /// Checks each answer to [`crate::CLEAN_PROBE_SQL`], one fact per answer.
 ///
 /// A role is foreign when it differs from the one that most answers show, because all connections
@@ -53,13 +58,16 @@ pub(super) fn clean_checkout(observations: &Observations<'_>) -> GuaranteeResult
                     let found = leftovers(probe, role.as_deref());
                     tally.fact(found.is_empty(), || line(op, &found.join(", ")));
                 }
+                Err(_) if inherited_an_aborted_transaction(op) => {
+                    tally.violation(|| line(op, ABORTED_TRANSACTION));
+                }
                 Err(error) => {
-                    tally.violation(|| line(op, &format!("the answer cannot be read: {error}")));
+                    tally.violation(|| line(op, &unreadable(op, error)));
                 }
             }
         } else if inherited_an_aborted_transaction(op) {
             answered += 1;
-            tally.violation(|| line(op, "an aborted transaction was open (25P02)"));
+            tally.violation(|| line(op, ABORTED_TRANSACTION));
         }
     }
     let summary = format!(
@@ -124,6 +132,12 @@ fn inherited_an_aborted_transaction(op: &OpRecord) -> bool {
             error.sqlstate.as_deref() == Some(IN_FAILED_TRANSACTION)
                 && error.category != ErrorCategory::RolledBack
         })
+}
+
+fn unreadable(op: &OpRecord, error: &serde_json::Error) -> String {
+    let answer = op.clean_probe.as_deref().unwrap_or_default();
+    let shown: String = answer.chars().take(ANSWER_CHARS).collect();
+    format!("the answer {shown:?} cannot be read: {error}")
 }
 
 fn line(op: &OpRecord, found: &str) -> String {
@@ -267,9 +281,11 @@ mod tests {
             let world = World::with_ops([probed(0, answer), probed(1, CLEAN_ANSWER)]);
             let result = clean_checkout(&world.observations());
             assert_eq!(result.status, GuaranteeStatus::Violated, "{answer}");
+            let shown: String = answer.chars().take(80).collect();
             assert!(
-                result.evidence[0]
-                    .starts_with("op 0 (bank) at 0.001 s: the answer cannot be read:"),
+                result.evidence[0].starts_with(&format!(
+                    "op 0 (bank) at 0.001 s: the answer {shown:?} cannot be read: "
+                )),
                 "{:?}",
                 result.evidence
             );
@@ -285,11 +301,21 @@ mod tests {
             }),
             ..failed(4)
         };
-        let world = World::with_ops([probed(0, CLEAN_ANSWER), refused]);
-        assert_eq!(
-            clean_checkout(&world.observations()).evidence,
-            ["op 4 (bank) at 0.401 s: an aborted transaction was open (25P02)"]
-        );
+        // Some subjects keep the refusal as the answer.
+        for answer in [
+            None,
+            Some("25P02: current transaction is aborted".to_owned()),
+        ] {
+            let refused = OpRecord {
+                clean_probe: answer,
+                ..refused.clone()
+            };
+            let world = World::with_ops([probed(0, CLEAN_ANSWER), refused]);
+            assert_eq!(
+                clean_checkout(&world.observations()).evidence,
+                ["op 4 (bank) at 0.401 s: an aborted transaction was open (25P02)"]
+            );
+        }
     }
 
     #[test]
