@@ -30,8 +30,6 @@ const ALLOWED_SETTINGS: [&str; 11] = [
 /// `in_failed_sql_transaction`: the connection was inside an aborted transaction.
 const IN_FAILED_TRANSACTION: &str = "25P02";
 
-const ABORTED_TRANSACTION: &str = "an aborted transaction was open (25P02)";
-
 /// How much of an answer that cannot be read is shown.
 const ANSWER_CHARS: usize = 80;
 
@@ -41,54 +39,66 @@ const ANSWER_CHARS: usize = 80;
 /// of a subject log in alike. An answer that cannot be read is a violation, and so is an op that
 /// was refused with 25P02 before it could do anything wrong itself.
 pub(super) fn clean_checkout(observations: &Observations<'_>) -> GuaranteeResult {
-    let mut tally = Tally::default();
-    let mut answered: u64 = 0;
-    let parsed: Vec<(&OpRecord, Result<CleanProbe, serde_json::Error>)> = observations
+    let answers: Vec<(&OpRecord, Answer)> = observations
         .ops
         .iter()
-        .filter_map(|op| Some((op, serde_json::from_str(op.clean_probe.as_deref()?))))
+        .filter_map(|op| Some((op, answer(op)?)))
         .collect();
-    let role = usual_role(parsed.iter().filter_map(|(_, probe)| probe.as_ref().ok()));
-    let mut answers = parsed.iter().peekable();
-    for op in observations.ops {
-        if let Some((_, probe)) = answers.next_if(|(probed, _)| std::ptr::eq(*probed, op)) {
-            answered += 1;
-            match probe {
-                Ok(probe) => {
-                    let found = leftovers(probe, role.as_deref());
-                    tally.fact(found.is_empty(), || line(op, &found.join(", ")));
-                }
-                Err(_) if inherited_an_aborted_transaction(op) => {
-                    tally.violation(|| line(op, ABORTED_TRANSACTION));
-                }
-                Err(error) => {
-                    tally.violation(|| line(op, &unreadable(op, error)));
-                }
+    let role = usual_role(&answers);
+    let mut tally = Tally::default();
+    for (op, answer) in &answers {
+        match answer {
+            Answer::Told(probe) => {
+                let found = leftovers(probe, role);
+                tally.fact(found.is_empty(), || line(op, &found.join(", ")));
             }
-        } else if inherited_an_aborted_transaction(op) {
-            answered += 1;
-            tally.violation(|| line(op, ABORTED_TRANSACTION));
+            Answer::Refused => {
+                tally.violation(|| line(op, "an aborted transaction was open (25P02)"));
+            }
+            Answer::Unreadable(error) => tally.violation(|| line(op, &unreadable(op, error))),
         }
     }
+    let answered = u64::try_from(answers.len()).unwrap_or(u64::MAX);
     let summary = format!(
         "{} asked for transactions, locks, temporary objects, listens, cursors, settings and role",
         counted(answered, "checkout")
     );
-    if answered == 0 {
+    if answers.is_empty() {
         return tally.conclude_void(Guarantee::C, summary, "no clean probe was answered");
     }
     tally.conclude(Guarantee::C, summary)
 }
 
-/// The role that most answers show; of equally frequent ones the first by name.
-fn usual_role<'a>(probes: impl Iterator<Item = &'a CleanProbe>) -> Option<String> {
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for probe in probes {
-        *counts.entry(&probe.role).or_default() += 1;
+/// What a connection said of its state.
+enum Answer {
+    Told(CleanProbe),
+    Refused,
+    Unreadable(serde_json::Error),
+}
+
+fn answer(op: &OpRecord) -> Option<Answer> {
+    let told = op.clean_probe.as_deref().map(serde_json::from_str);
+    match told {
+        Some(Ok(probe)) => Some(Answer::Told(probe)),
+        // A subject may keep the text of the refusal as the answer, or keep none.
+        _ if inherited_an_aborted_transaction(op) => Some(Answer::Refused),
+        Some(Err(error)) => Some(Answer::Unreadable(error)),
+        None => None,
     }
-    let most = *counts.values().max()?;
-    let (role, _) = counts.into_iter().find(|(_, count)| *count == most)?;
-    Some(role.to_owned())
+}
+
+/// The role that most answers show; of equally frequent ones the first by name.
+fn usual_role<'a>(answers: &'a [(&OpRecord, Answer)]) -> Option<&'a str> {
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for (_, answer) in answers {
+        if let Answer::Told(probe) = answer {
+            *counts.entry(&probe.role).or_default() += 1;
+        }
+    }
+    let most = counts.values().copied().max()?;
+    counts
+        .into_iter()
+        .find_map(|(role, count)| (count == most).then_some(role))
 }
 
 fn leftovers(probe: &CleanProbe, usual_role: Option<&str>) -> Vec<String> {
