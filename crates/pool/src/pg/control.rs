@@ -1,0 +1,350 @@
+//! Looks at SQL text: does it control transactions, and does it leave something behind on the session?
+//!
+//! A guard against accidents, not a parser: it knows comments, quotes and statement borders, and reads
+//! every text as if `standard_conforming_strings` were on.
+
+/// What a text would do beyond its own transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Nothing.
+    None,
+    /// It begins or ends a transaction or savepoint; with the keyword.
+    Control(&'static str),
+    /// It may leave a setting, a lock, a cursor, a temporary table or the like.
+    Residue,
+}
+
+/// Words that, as the first of a statement, control transactions.
+const CONTROL: [&str; 8] = [
+    "BEGIN",
+    "START",
+    "COMMIT",
+    "END",
+    "ROLLBACK",
+    "ABORT",
+    "SAVEPOINT",
+    "RELEASE",
+];
+
+/// Words that, as the first of a statement, leave something behind.
+const RESIDUE_FIRST: [&str; 7] = [
+    "SET", "RESET", "LISTEN", "DECLARE", "PREPARE", "LOAD", "DISCARD",
+];
+
+/// Words that, anywhere in a statement, leave something behind.
+const RESIDUE_ANYWHERE: [&str; 8] = [
+    "TEMP",
+    "TEMPORARY",
+    "SET_CONFIG",
+    "PG_ADVISORY_LOCK",
+    "PG_ADVISORY_LOCK_SHARED",
+    "PG_TRY_ADVISORY_LOCK",
+    "PG_TRY_ADVISORY_LOCK_SHARED",
+    "DO",
+];
+
+/// Returns what `sql` would do. Costs one pass over the text.
+pub(crate) fn effect(sql: &str) -> Effect {
+    let mut effect = Effect::None;
+    let mut statement = Statement::default();
+    for token in Tokens::new(sql) {
+        match token {
+            Token::Border if statement.body_depth == 0 => statement = Statement::default(),
+            Token::Border | Token::Other => {}
+            Token::Word(word) => match statement.read(word) {
+                Effect::Control(keyword) => return Effect::Control(keyword),
+                Effect::Residue => effect = Effect::Residue,
+                Effect::None => {}
+            },
+        }
+    }
+    effect
+}
+
+/// What has been read of one statement.
+#[derive(Default)]
+struct Statement {
+    words: usize,
+    /// The first word, where the second decides.
+    pending: Option<&'static str>,
+    /// Whether it creates a function, whose body may hold `BEGIN ATOMIC … END`.
+    creates: bool,
+    previous_begin: bool,
+    body_depth: usize,
+}
+
+impl Statement {
+    fn read(&mut self, word: &str) -> Effect {
+        let is = |candidate: &str| word.eq_ignore_ascii_case(candidate);
+        self.words += 1;
+        if self.words == 1 {
+            if let Some(keyword) = CONTROL.into_iter().find(|keyword| is(keyword)) {
+                return Effect::Control(keyword);
+            }
+            self.creates = is("CREATE");
+            self.pending = ["SET", "PREPARE"].into_iter().find(|keyword| is(keyword));
+            if self.pending.is_none() && RESIDUE_FIRST.into_iter().any(is) {
+                return Effect::Residue;
+            }
+        } else if let Some(pending) = self.pending.take() {
+            return match pending {
+                "PREPARE" if is("TRANSACTION") => Effect::Control("PREPARE TRANSACTION"),
+                "SET" if is("LOCAL") || is("TRANSACTION") || is("CONSTRAINTS") => Effect::None,
+                _ => Effect::Residue,
+            };
+        }
+        self.track_body(word);
+        if RESIDUE_ANYWHERE.into_iter().any(is) {
+            return Effect::Residue;
+        }
+        Effect::None
+    }
+
+    /// Follows the body of a function in standard SQL: the semicolons in it end no statement.
+    fn track_body(&mut self, word: &str) {
+        let is = |candidate: &str| word.eq_ignore_ascii_case(candidate);
+        if self.body_depth > 0 {
+            if is("CASE") {
+                self.body_depth += 1;
+            } else if is("END") {
+                self.body_depth -= 1;
+            }
+        } else if self.creates && self.previous_begin && is("ATOMIC") {
+            self.body_depth = 1;
+        }
+        self.previous_begin = is("BEGIN");
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Token<'a> {
+    /// An unquoted word.
+    Word(&'a str),
+    /// A semicolon.
+    Border,
+    /// A quoted thing, a number, an operator.
+    Other,
+}
+
+struct Tokens<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Tokens<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    fn rest(&self) -> &'a str {
+        &self.text[self.at..]
+    }
+
+    /// Moves behind `end`, or to the end of the text when it does not come.
+    fn skip_past(&mut self, end: &str) {
+        self.at += self
+            .rest()
+            .find(end)
+            .map_or(self.rest().len(), |found| found + end.len());
+    }
+
+    fn skip_while(&mut self, keep: impl Fn(char) -> bool) {
+        self.at += self.rest().find(|c| !keep(c)).unwrap_or(self.rest().len());
+    }
+
+    fn skip_block_comment(&mut self) {
+        self.at += 2;
+        let mut depth = 1;
+        while depth > 0 {
+            let rest = self.rest();
+            match rest.find(['/', '*']) {
+                None => return self.at = self.text.len(),
+                Some(found) if rest[found..].starts_with("/*") => {
+                    depth += 1;
+                    self.at += found + 2;
+                }
+                Some(found) if rest[found..].starts_with("*/") => {
+                    depth -= 1;
+                    self.at += found + 2;
+                }
+                Some(found) => self.at += found + 1,
+            }
+        }
+    }
+
+    /// Skips a quoted thing whose opening quote is next. A doubled quote reads as two things, which
+    /// makes no difference here.
+    fn skip_quoted(&mut self, quote: char) {
+        self.at += 1;
+        let mut end = [0; 1];
+        self.skip_past(quote.encode_utf8(&mut end));
+    }
+
+    fn skip_escape_string(&mut self) {
+        self.at += 1;
+        while let Some(found) = self.rest().find(['\\', '\'']) {
+            let escape = self.rest()[found..].starts_with('\\');
+            self.at += found + 1;
+            if !escape {
+                return;
+            }
+            self.at += self.rest().chars().next().map_or(0, char::len_utf8);
+        }
+        self.at = self.text.len();
+    }
+
+    /// Skips `$tag$ … $tag$`, when that is what is next.
+    fn skip_dollar_quoted(&mut self) -> bool {
+        let rest = self.rest();
+        let Some(length) = rest[1..].find('$') else {
+            return false;
+        };
+        let tag = &rest[..length + 2];
+        let inner = &tag[1..=length];
+        if inner.starts_with(|c: char| c.is_ascii_digit()) || !inner.chars().all(is_word) {
+            return false;
+        }
+        self.at += tag.len();
+        self.skip_past(tag);
+        true
+    }
+
+    fn word(&mut self) -> Token<'a> {
+        let start = self.at;
+        self.skip_while(|c| is_word(c) || c == '$');
+        let word = &self.text[start..self.at];
+        if word.eq_ignore_ascii_case("E") && self.rest().starts_with('\'') {
+            self.skip_escape_string();
+            return Token::Other;
+        }
+        Token::Word(word)
+    }
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || !c.is_ascii()
+}
+
+impl<'a> Iterator for Tokens<'a> {
+    type Item = Token<'a>;
+
+    fn next(&mut self) -> Option<Token<'a>> {
+        loop {
+            let rest = self.rest();
+            let next = rest.chars().next()?;
+            if next.is_whitespace() {
+                self.skip_while(char::is_whitespace);
+            } else if rest.starts_with("--") {
+                self.skip_past("\n");
+            } else if rest.starts_with("/*") {
+                self.skip_block_comment();
+            } else if next == ';' {
+                self.at += 1;
+                return Some(Token::Border);
+            } else if next == '\'' || next == '"' {
+                self.skip_quoted(next);
+                return Some(Token::Other);
+            } else if next == '$' && self.skip_dollar_quoted() {
+                return Some(Token::Other);
+            } else if is_word(next) && !next.is_ascii_digit() {
+                return Some(self.word());
+            } else if next.is_ascii_digit() {
+                self.skip_while(|c| is_word(c) || c == '.');
+                return Some(Token::Other);
+            } else {
+                self.at += next.len_utf8();
+                return Some(Token::Other);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_to_control_a_transaction_is_seen() {
+        for (sql, keyword) in [
+            ("BEGIN", "BEGIN"),
+            ("begin;", "BEGIN"),
+            ("  \n\tStArT TRANSACTION", "START"),
+            ("COMMIT", "COMMIT"),
+            ("end", "END"),
+            ("rollback to savepoint x", "ROLLBACK"),
+            ("abort", "ABORT"),
+            ("savepoint s", "SAVEPOINT"),
+            ("RELEASE s", "RELEASE"),
+            ("commit prepared 'x'", "COMMIT"),
+            ("prepare transaction 'x'", "PREPARE TRANSACTION"),
+            ("-- a comment\ncommit", "COMMIT"),
+            ("/* a /* nested */ comment */ commit", "COMMIT"),
+            ("/**/commit", "COMMIT"),
+            ("select 1; commit", "COMMIT"),
+            ("select 1;;commit", "COMMIT"),
+            ("select ';'; rollback; begin", "ROLLBACK"),
+            ("select 'it''s'; commit", "COMMIT"),
+            (r"select E'\''; commit", "COMMIT"),
+            (r"select '\'; commit", "COMMIT"),
+            ("select $$;$$; commit", "COMMIT"),
+            ("select $a$ $b$ ; $a$; commit", "COMMIT"),
+            ("select \"a;\"\"b\"; commit", "COMMIT"),
+            ("select case when true then 1 end; commit", "COMMIT"),
+            (
+                "create function f() returns int begin atomic select case when true then 1 end; \
+                 end; commit",
+                "COMMIT",
+            ),
+        ] {
+            assert_eq!(effect(sql), Effect::Control(keyword), "{sql}");
+        }
+    }
+
+    #[test]
+    fn ordinary_statements_pass_even_with_such_words_in_them() {
+        for sql in [
+            "",
+            ";",
+            "select 1",
+            "select 'begin; commit'",
+            "select e'it\\'s; commit'",
+            "select $$; commit; $$",
+            "select $1; select $2",
+            "insert into t (\"begin\") values ('; rollback')",
+            "select 1 -- ; commit",
+            "select 1 /* ; commit */",
+            "select begin, commit from rollback",
+            "update t set x = case when y then 1 else 2 end",
+            "create function f() returns int begin atomic select 1; select 2; end",
+            "set local statement_timeout = 1",
+            "set constraints all deferred",
+            "set transaction isolation level serializable",
+            "select pg_advisory_xact_lock(1)",
+            "select 'ä' as \"ö\", ü from t",
+            "select 1 /* never closed",
+            "select 'never closed ; commit",
+        ] {
+            assert_eq!(effect(sql), Effect::None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_stays_behind_on_the_session_is_seen() {
+        for sql in [
+            "set statement_timeout = 1",
+            "SET SESSION AUTHORIZATION x",
+            "reset all",
+            "listen x",
+            "select pg_advisory_lock(1)",
+            "select set_config('a.b', 'c', false)",
+            "create temp table t (x int)",
+            "select * into temporary t from s",
+            "declare c cursor with hold for select 1",
+            "prepare p as select 1",
+            "select 1; set x.y = 'z'",
+            "do $$ begin perform 1; end $$",
+        ] {
+            assert_eq!(effect(sql), Effect::Residue, "{sql}");
+        }
+    }
+}
