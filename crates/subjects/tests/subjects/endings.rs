@@ -9,10 +9,10 @@ use futures_util::FutureExt;
 use poolproof_load::{OpEnd, Subject, Trace};
 use poolproof_oracle::{Ending, ErrorCategory, Op, Outcome, PoolView};
 use poolproof_subjects::{BuildError, SubjectConfig, SubjectKind, build};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::world::{
-    OPENING_BALANCE, World, ending, holding, pause, run, statement, transfer, write_set,
+    OPENING_BALANCE, PATIENCE, World, ending, holding, pause, run, statement, transfer, write_set,
 };
 
 /// The subjects without a planted bug.
@@ -47,6 +47,30 @@ async fn each_ending_leaves_what_it_should() {
         assert_eq!(balances[&0], OPENING_BALANCE - 7, "{kind}");
         assert_eq!(balances[&1], OPENING_BALANCE + 7, "{kind}");
         until_books_are_balanced(&subject).await;
+        close(&world, &subject).await;
+    }
+}
+
+#[tokio::test]
+async fn the_trace_tells_how_far_an_op_got() {
+    let world = World::start().await;
+    for kind in CORRECT {
+        let subject = world.subject(kind).await;
+        let probed = Op {
+            check_clean: true,
+            ..write_set(1)
+        };
+        let rolled_back = ending(write_set(2), Ending::Rollback);
+        for (op, probes, commits) in [(&probed, true, true), (&rolled_back, false, false)] {
+            let trace = Trace::new(Instant::now());
+            assert_eq!(subject.execute(op, &trace).await, OpEnd::ok(), "{kind}");
+            assert_ne!(trace.acquired_us(), None, "{kind}");
+            assert_eq!(trace.commit_sent_us().is_some(), commits, "{kind}");
+            let probe = trace.take_clean_probe();
+            assert_eq!(probe.is_some(), probes, "{kind}: {probe:?}");
+            let clean = probe.is_none_or(|text| text.contains("\"in_transaction\" : false"));
+            assert!(clean, "{kind}");
+        }
         close(&world, &subject).await;
     }
 }
@@ -157,10 +181,11 @@ async fn an_exhausted_pool_sheds() {
         let trace = Trace::new(Instant::now());
         let mut held = subject.execute(&holder, &trace);
         until_holding(&world, &holder, &mut held).await;
-        let waiter = write_set(2);
+        // Its own deadline is an hour away: `pool_timeout` ends the wait.
+        let waiter = holding(write_set(2));
         let end = tokio::select! {
             end = &mut held => panic!("{kind}: {end:?}"),
-            end = run(&subject, &waiter) => end,
+            end = timeout(PATIENCE, run(&subject, &waiter)) => end.unwrap(),
         };
         assert_eq!(end.outcome, Outcome::Shed, "{kind}");
         assert_eq!(
@@ -183,8 +208,7 @@ async fn closing_is_over_in_time_while_a_lease_is_out() {
         let trace = Trace::new(Instant::now());
         let mut held = subject.execute(&op, &trace);
         until_holding(&world, &op, &mut held).await;
-        let within = Duration::from_secs(30);
-        let closed = tokio::time::timeout(within, subject.close(Duration::from_millis(300))).await;
+        let closed = timeout(PATIENCE, subject.close(Duration::from_millis(300))).await;
         assert_eq!(closed, Ok(()), "{kind}");
         let late = run(&subject, &write_set(2)).await;
         assert_eq!(late.outcome, Outcome::Shed, "{kind}");
@@ -248,7 +272,7 @@ async fn cancelled_in_its_transaction(world: &World, subject: &Arc<dyn Subject>,
 }
 
 async fn until_no_transaction(world: &World) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let states = world.backends().await;
         if !states.iter().any(|state| state.contains("transaction")) {
@@ -277,7 +301,7 @@ pub(crate) async fn until_holding(
 
 /// Waits until the subject tells that nothing is out, waiting, opening or closing.
 pub(crate) async fn until_books_are_balanced(subject: &Arc<dyn Subject>) -> PoolView {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let view = subject.view();
         let busy = [view.in_use, view.waiting, view.opening, view.closing];

@@ -136,5 +136,6 @@ async fn planted_stuck_waits_beyond_pool_timeout_and_deadline() {
     assert_eq!(end.outcome, Outcome::Fail);
     assert_eq!(end.error.unwrap().category, ErrorCategory::Deadline);
     assert_ne!(trace.acquired_us(), None, "it got a connection in the end");
-    until_books_are_balanced(&subject).await;
+    let view = until_books_are_balanced(&subject).await;
+    assert_eq!(view.idle, Some(1), "and gave it back unused");
 }

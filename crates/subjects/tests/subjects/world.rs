@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::relay::Relay;
 
 /// What nothing here takes, however slow the machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const OPENING_BALANCE: i64 = 1_000;
 
 pub(crate) struct World {
