@@ -6,6 +6,8 @@
 //! Not here: a server, a clock, the network. What a scenario says is checked before anything
 //! is started.
 
+mod faults;
+mod load;
 mod problem;
 mod quantity;
 mod read;
@@ -21,6 +23,8 @@ use std::time::Duration;
 use poolproof_load::LoadSpec;
 use sha2::{Digest, Sha256};
 
+pub use poolproof_load::OPS_MAX as MAX_OPS;
+pub use poolproof_testbed::BackendTarget;
 pub use problem::{Problem, ScenarioError};
 pub use quantity::{ParseDurationError, format_duration, parse_duration};
 
@@ -126,17 +130,6 @@ pub enum FaultKind {
         /// Which. Default: any.
         target: BackendTarget,
     },
-}
-
-/// Which backend the server terminates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BackendTarget {
-    /// One that holds a transaction.
-    InTransaction,
-    /// One that waits for its client outside a transaction.
-    Idle,
-    /// Any of the pool's.
-    Any,
 }
 
 impl Scenario {
@@ -269,21 +262,18 @@ impl FaultKind {
                 "reset of every connection with at least {commits_in_flight} commits in flight"
             ),
             Self::TerminateBackend { target } => {
-                format!("server terminates {}", target.title())
+                format!("server terminates {}", target_title(target))
             }
         }
     }
 }
 
-impl BackendTarget {
-    /// Returns it in a few words.
-    #[must_use]
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::InTransaction => "a backend in a transaction",
-            Self::Idle => "an idle backend",
-            Self::Any => "a backend",
-        }
+/// Returns a target in a few words.
+fn target_title(target: BackendTarget) -> &'static str {
+    match target {
+        BackendTarget::InTransaction => "a backend in a transaction",
+        BackendTarget::Idle => "an idle backend",
+        BackendTarget::Any => "a backend",
     }
 }
 

@@ -4,20 +4,15 @@
 //! the whole is any good is decided once, by the problems that came together.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use poolproof_load::{
-    Arrivals, EndingWeights, LoadSpec, WRITE_SET_TABLES_MAX, WeightedWorkload, Workload,
-};
 use toml::de::DeTable;
 
+use super::faults::fault;
+use super::load::load;
 use super::problem::{Problem, ScenarioError};
 use super::rules::{self, PlacedFault, Places};
-use super::section::{Choices, Found, Problems, Section, Synonyms};
-use super::{
-    BackendTarget, FaultKind, FaultPlan, ObjectiveSection, PoolSection, PostgresSection, Scenario,
-    sha256_hex,
-};
+use super::section::{Found, Problems, Section, Synonyms};
+use super::{ObjectiveSection, PoolSection, PostgresSection, Scenario, sha256_hex};
 
 /// Where each key belongs, for those who put it under the wrong header.
 const HOMES: &[(&str, &[&str])] = &[
@@ -56,61 +51,6 @@ const POOL_SYNONYMS: Synonyms = &[
     ("timeout", "pool_timeout"),
     ("acquire_timeout", "pool_timeout"),
     ("pool_pre_ping", "pre_ping"),
-];
-
-const LOAD_SYNONYMS: Synonyms = &[
-    ("rps", "rate"),
-    ("ops", "rate"),
-    ("rate_per_s", "rate"),
-    ("arrival", "arrivals"),
-    ("time", "duration"),
-    ("for", "duration"),
-    ("timeout", "deadline"),
-    ("workloads", "workload"),
-    ("op", "workload"),
-];
-
-const FAULT_SYNONYMS: Synonyms = &[
-    ("type", "kind"),
-    ("toxic", "kind"),
-    ("duration", "for"),
-    ("start", "at"),
-    ("after", "at"),
-    ("delay", "latency"),
-];
-
-const KINDS: Choices<&str> = Choices {
-    words: &[
-        ("latency", "latency"),
-        ("bandwidth", "bandwidth"),
-        ("silence", "silence"),
-        ("down", "down"),
-        ("reset", "reset"),
-        ("terminate-backend", "terminate-backend"),
-    ],
-    synonyms: &[
-        ("reset_peer", "reset"),
-        ("timeout", "silence"),
-        ("blackhole", "silence"),
-        ("partition", "silence"),
-        ("disable", "down"),
-        ("disconnect", "reset"),
-        ("delay", "latency"),
-        ("slow", "latency"),
-        ("stall", "bandwidth"),
-        ("kill", "terminate-backend"),
-        ("kill-backend", "terminate-backend"),
-        ("terminate", "terminate-backend"),
-    ],
-};
-
-/// The keys that only some kinds of fault have.
-const KIND_KEYS: &[(&str, &str)] = &[
-    ("latency", "latency"),
-    ("jitter", "latency"),
-    ("rate", "bandwidth"),
-    ("commits_in_flight", "reset"),
-    ("target", "terminate-backend"),
 ];
 
 /// Settings of the private server that the run itself decides.
@@ -171,11 +111,7 @@ fn whole(root: &Section<'_>, file_name: &str, text: &str) -> Option<Scenario> {
     let postgres = root.table("postgres").map(|s| postgres(&s));
     let load = root.table("load").and_then(|s| load(&s, &mut places));
     let objective = root.table("objective").map(|s| objective(&s, &mut places));
-    let faults: Vec<PlacedFault> = root
-        .tables("fault")
-        .iter()
-        .filter_map(|section| fault(section))
-        .collect();
+    let faults: Vec<PlacedFault> = root.tables("fault").into_iter().filter_map(fault).collect();
     root.finish(home_of);
 
     let name = name?;
@@ -224,41 +160,60 @@ fn scenario_name(root: &Section<'_>) -> Option<String> {
 fn pool(section: &Section<'_>, places: &mut Places) -> PoolSection {
     let defaults = PoolSection::default();
     section.synonyms(POOL_SYNONYMS);
+    let before = section.problem_count();
     let pool_size = pool_size(section);
-    let max_overflow = section.integer("max_overflow", -1..=i64::from(i32::MAX));
+    let max_overflow = max_overflow(section);
+    places.pool_unread = section.problem_count() > before;
     let pool_timeout = section.positive_duration("pool_timeout");
     let pre_ping = section.boolean("pre_ping");
     section.finish(home_of);
-    places.pool_unread = section.count_of(&["pool_size", "max_overflow"])
-        > usize::from(pool_size.is_some()) + usize::from(max_overflow.is_some());
     PoolSection {
         pool_size: pool_size.unwrap_or(defaults.pool_size),
-        max_overflow: max_overflow.map_or(defaults.max_overflow, |f| {
-            i32::try_from(f.value).expect("bug: the range is within i32")
-        }),
+        max_overflow: max_overflow.unwrap_or(defaults.max_overflow),
         pool_timeout: pool_timeout.map_or(defaults.pool_timeout, |f| f.value),
         pre_ping: pre_ping.map_or(defaults.pre_ping, |f| f.value),
     }
 }
 
 fn pool_size(section: &Section<'_>) -> Option<u32> {
-    let found = section.integer("pool_size", 0..=i64::from(i32::MAX))?;
-    if found.value == 0 {
-        section.add(
-            Problem::new(
-                found.span,
-                "`pool_size` is 0".to_owned(),
-                "SQLAlchemy reads this as: no limit",
-            )
-            .help(
-                "a pool keeps at least 1 connection; for no limit on connections beyond \
-                 `pool_size`, say `max_overflow = -1`"
-                    .to_owned(),
-            ),
-        );
-        return None;
+    let found = section.integer("pool_size", i64::MIN..=i64::from(i32::MAX))?;
+    let problem = match found.value {
+        1.. => return u32::try_from(found.value).ok(),
+        0 => Problem::new(
+            found.span,
+            "`pool_size` is 0".to_owned(),
+            "SQLAlchemy reads this as: no limit",
+        )
+        .help(
+            "a pool keeps at least 1 connection; for no limit on connections beyond `pool_size`, \
+             say `max_overflow = -1`"
+                .to_owned(),
+        ),
+        _ => Problem::new(
+            found.span,
+            "`pool_size` is negative".to_owned(),
+            "must be 1 or more",
+        )
+        .help("`pool_size` is the number of connections that are kept".to_owned()),
+    };
+    section.add(problem);
+    None
+}
+
+fn max_overflow(section: &Section<'_>) -> Option<i32> {
+    let found = section.integer("max_overflow", i64::MIN..=i64::from(i32::MAX))?;
+    if found.value >= -1 {
+        return i32::try_from(found.value).ok();
     }
-    u32::try_from(found.value).ok()
+    section.add(
+        Problem::new(
+            found.span,
+            format!("`max_overflow` is {}", found.value),
+            "must be -1 or more",
+        )
+        .help("0 allows no connection beyond `pool_size`, -1 any number of them".to_owned()),
+    );
+    None
 }
 
 fn postgres(section: &Section<'_>) -> PostgresSection {
@@ -301,216 +256,6 @@ fn setting_problem(name: &str, found: &Found<String>) -> Option<Problem> {
     None
 }
 
-fn load(section: &Section<'_>, places: &mut Places) -> Option<LoadSpec> {
-    section.synonyms(LOAD_SYNONYMS);
-    section.require("rate", "rate = 400");
-    section.require("duration", "duration = \"20s\"");
-    let rate = section
-        .number("rate")
-        .filter(|found| above_zero(section, found));
-    let arrivals = section.word("arrivals", "arrival process", &ARRIVALS);
-    places.duration = section.positive_duration("duration");
-    let deadline = section.positive_duration("deadline");
-    let hold = section.duration("hold");
-    let clean_checks = section
-        .number("clean_checks")
-        .filter(|f| fraction(section, f));
-    let cancel_within = section.positive_duration("cancel_within");
-    let endings = section.table("endings").map(|s| endings(&s));
-    let workloads = workloads(section);
-    section.finish(home_of);
-    places.rate = rate.clone();
-    places.deadline = deadline.clone();
-    places.hold = hold.clone();
-    Some(LoadSpec {
-        rate_per_s: rate?.value,
-        arrivals: arrivals.map_or(Arrivals::Poisson, |f| f.value),
-        duration: places.duration.as_ref()?.value,
-        deadline: deadline.map_or(Duration::from_secs(5), |f| f.value),
-        hold: hold.map_or(Duration::ZERO, |f| f.value),
-        clean_checks: clean_checks.map_or(0.1, |f| f.value),
-        cancel_within: cancel_within.map_or(Duration::from_millis(8), |f| f.value),
-        endings: endings.unwrap_or(ALL_COMMIT),
-        workloads,
-    })
-}
-
-const ALL_COMMIT: EndingWeights = EndingWeights {
-    commit: 1,
-    rollback: 0,
-    panic: 0,
-    cancel: 0,
-};
-
-const ARRIVALS: Choices<Arrivals> = Choices {
-    words: &[
-        ("poisson", Arrivals::Poisson),
-        ("uniform", Arrivals::Uniform),
-    ],
-    synonyms: &[
-        ("exponential", "poisson"),
-        ("random", "poisson"),
-        ("constant", "uniform"),
-        ("fixed", "uniform"),
-        ("even", "uniform"),
-    ],
-};
-
-fn above_zero(section: &Section<'_>, found: &Found<f64>) -> bool {
-    if found.value > 0.0 {
-        return true;
-    }
-    let message = match found.value < 0.0 {
-        true => "`rate` is negative",
-        false => "`rate` is zero: nothing would be asked of the pool",
-    };
-    section.add(
-        Problem::new(
-            found.span.clone(),
-            message.to_owned(),
-            "operations per second",
-        )
-        .help("say how many operations arrive in a second, such as `rate = 400`".to_owned()),
-    );
-    false
-}
-
-fn fraction(section: &Section<'_>, found: &Found<f64>) -> bool {
-    if (0.0..=1.0).contains(&found.value) {
-        return true;
-    }
-    let message = "`clean_checks` is a fraction between 0 and 1".to_owned();
-    let mut problem = Problem::new(found.span.clone(), message, "out of range");
-    if found.value > 1.0 && found.value <= 100.0 {
-        problem = problem.help(format!(
-            "for {} % write `clean_checks = {}`",
-            found.value,
-            found.value / 100.0
-        ));
-    }
-    section.add(problem);
-    false
-}
-
-fn endings(section: &Section<'_>) -> EndingWeights {
-    section.synonyms(&[
-        ("ok", "commit"),
-        ("abort", "rollback"),
-        ("cancelled", "cancel"),
-        ("drop", "cancel"),
-    ]);
-    let weight = |key| section.count(key, 0).map_or(0, |found| found.value);
-    let weights = EndingWeights {
-        commit: weight("commit"),
-        rollback: weight("rollback"),
-        panic: weight("panic"),
-        cancel: weight("cancel"),
-    };
-    section.finish(|_| None);
-    let present = ["commit", "rollback", "panic", "cancel"];
-    let EndingWeights {
-        commit,
-        rollback,
-        panic,
-        cancel,
-    } = weights;
-    if [commit, rollback, panic, cancel] == [0; 4] && section.sound(&present) {
-        section.add(
-            Problem::new(
-                section.span(),
-                "all weights in `endings` are zero: no operation could end".to_owned(),
-                "needs one weight above zero",
-            )
-            .help("for commits only write `endings = { commit = 1 }`".to_owned()),
-        );
-    }
-    weights
-}
-
-fn workloads(section: &Section<'_>) -> Vec<WeightedWorkload> {
-    let tables = section.tables("workload");
-    if tables.is_empty() && !section.has("workload") {
-        section.require(
-            "workload",
-            "[[load.workload]]` followed by `kind = \"bank\"",
-        );
-    }
-    let workloads: Vec<_> = tables.iter().filter_map(workload).collect();
-    for (index, (table, this)) in tables.iter().zip(&workloads).enumerate() {
-        let name = this.workload.name();
-        if workloads.len() == tables.len()
-            && let Some(first) = workloads[..index]
-                .iter()
-                .position(|w| w.workload.name() == name)
-        {
-            section.add(
-                Problem::new(
-                    table.span(),
-                    format!("there are two workloads of kind `{name}`"),
-                    "again here",
-                )
-                .related(tables[first].span(), "first here")
-                .help("each kind stands once; `weight` says how often it is chosen".to_owned()),
-            );
-        }
-    }
-    if !workloads.is_empty()
-        && workloads.len() == tables.len()
-        && workloads.iter().all(|w| w.weight == 0)
-        && tables.iter().all(|t| t.sound(&["weight"]))
-    {
-        section.add(Problem::new(
-            tables[0].span(),
-            "the weights of all workloads are zero: no operation could be chosen".to_owned(),
-            "needs a `weight` above zero",
-        ));
-    }
-    workloads
-}
-
-const WORKLOADS: Choices<&str> = Choices {
-    words: &[("bank", "bank"), ("write-set", "write-set")],
-    synonyms: &[
-        ("transfer", "bank"),
-        ("writes", "write-set"),
-        ("writeset", "write-set"),
-    ],
-};
-
-fn workload(section: &Section<'_>) -> Option<WeightedWorkload> {
-    section.synonyms(&[
-        ("type", "kind"),
-        ("name", "kind"),
-        ("balance", "opening_balance"),
-    ]);
-    section.require("kind", "kind = \"bank\"");
-    let kind = section.word("kind", "workload", &WORKLOADS);
-    let weight = section.count("weight", 0).map_or(1, |found| found.value);
-    // Keys of an unknown kind cannot be judged.
-    let kind = kind?.value;
-    let workload = if kind == "bank" {
-        Workload::Bank {
-            accounts: section.count("accounts", 2).map_or(64, |f| f.value),
-            opening_balance: section
-                .integer("opening_balance", 0..=1_000_000_000_000)
-                .map_or(1000, |f| f.value),
-        }
-    } else {
-        let tables = section
-            .integer("tables", 1..=i64::from(WRITE_SET_TABLES_MAX))
-            .map_or(3, |f| f.value);
-        Workload::WriteSet {
-            tables: u32::try_from(tables).expect("bug: the range is within u32"),
-        }
-    };
-    section.finish(|word| match word {
-        "accounts" | "opening_balance" => Some(format!("`{word}` belongs to the workload `bank`")),
-        "tables" => Some("`tables` belongs to the workload `write-set`".to_owned()),
-        _ => home_of(word),
-    });
-    Some(WeightedWorkload { workload, weight })
-}
-
 fn objective(section: &Section<'_>, places: &mut Places) -> ObjectiveSection {
     let defaults = ObjectiveSection::default();
     section.synonyms(&[("response_time", "response"), ("recovery_time", "recovery")]);
@@ -524,124 +269,8 @@ fn objective(section: &Section<'_>, places: &mut Places) -> ObjectiveSection {
     }
 }
 
-fn fault(section: &Section<'_>) -> Option<PlacedFault> {
-    section.synonyms(FAULT_SYNONYMS);
-    section.require("name", "name = \"slow network\"");
-    section.require("kind", "kind = \"latency\"");
-    section.require("at", "at = \"5s\"");
-    let name = section.string("name");
-    let kind = section.word("kind", "fault", &KINDS);
-    let at = section.duration("at");
-    let lasts = section.positive_duration("for");
-    let kind_word = kind.as_ref()?.value;
-    let parameters = fault_kind(section, kind_word);
-    section.finish(|word| {
-        let (_, owner) = KIND_KEYS.iter().find(|(key, _)| *key == word)?;
-        Some(format!(
-            "`{word}` belongs to faults of kind `{owner}`; this one is `{kind_word}`"
-        ))
-    });
-    let windowed = matches!(kind_word, "latency" | "bandwidth" | "silence" | "down");
-    if !windowed && section.has("for") {
-        section.add(
-            Problem::new(
-                lasts
-                    .as_ref()
-                    .map_or_else(|| section.span(), |f| f.span.clone()),
-                format!("a fault of kind `{kind_word}` happens at one moment"),
-                "has no duration",
-            )
-            .help("remove `for`".to_owned()),
-        );
-    }
-    if windowed {
-        section.require("for", "for = \"3s\"");
-        lasts.as_ref()?;
-    }
-    let (name, at) = (name?, at?);
-    Some(PlacedFault {
-        plan: FaultPlan {
-            name: name.value,
-            kind: parameters?,
-            at: at.value,
-            duration: if windowed {
-                lasts.as_ref().map(|f| f.value)
-            } else {
-                None
-            },
-        },
-        name_span: name.span,
-        at_span: at.span,
-        for_span: lasts.map(|f| f.span),
-        span: section.span(),
-    })
-}
-
-const TARGETS: Choices<BackendTarget> = Choices {
-    words: &[
-        ("in-transaction", BackendTarget::InTransaction),
-        ("idle", BackendTarget::Idle),
-        ("any", BackendTarget::Any),
-    ],
-    synonyms: &[
-        ("transaction", "in-transaction"),
-        ("idle in transaction", "in-transaction"),
-        ("active", "in-transaction"),
-        ("random", "any"),
-    ],
-};
-
-fn fault_kind(section: &Section<'_>, word: &str) -> Option<FaultKind> {
-    match word {
-        "latency" => latency(section),
-        "bandwidth" => {
-            section.require("rate", "rate = 100");
-            let rate_kb_s = section.count("rate", 0)?.value;
-            Some(FaultKind::Bandwidth { rate_kb_s })
-        }
-        "silence" => Some(FaultKind::Silence),
-        "down" => Some(FaultKind::Down),
-        "reset" => {
-            let commits = section.count("commits_in_flight", 0);
-            Some(FaultKind::Reset {
-                commits_in_flight: commits.map_or(0, |f| f.value),
-            })
-        }
-        _ => {
-            let target = section.word("target", "target", &TARGETS);
-            Some(FaultKind::TerminateBackend {
-                target: target.map_or(BackendTarget::Any, |f| f.value),
-            })
-        }
-    }
-}
-
-fn latency(section: &Section<'_>) -> Option<FaultKind> {
-    section.require("latency", "latency = \"40ms\"");
-    let latency = section.positive_duration("latency");
-    let jitter = section.duration("jitter");
-    let latency = latency?;
-    if let Some(jitter) = &jitter
-        && jitter.value > latency.value
-    {
-        section.add(
-            Problem::new(
-                jitter.span.clone(),
-                "`jitter` is larger than `latency`".to_owned(),
-                "would make some answers early",
-            )
-            .related(latency.span.clone(), "the latency")
-            .help("jitter is taken off as often as it is added".to_owned()),
-        );
-    }
-    Some(FaultKind::Latency {
-        latency: latency.value,
-        jitter: jitter.map_or(Duration::ZERO, |f| f.value),
-    })
-}
-
 /// Says where a key belongs, if it belongs somewhere else.
-fn home_of(word: &str) -> Option<String> {
+pub(super) fn home_of(word: &str) -> Option<String> {
     let (home, _) = HOMES.iter().find(|(_, keys)| keys.contains(&word))?;
     Some(format!("`{word}` belongs under {home}"))
 }

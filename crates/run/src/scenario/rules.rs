@@ -23,16 +23,18 @@ pub(super) struct Places {
     pub(super) response: Option<Found<Duration>>,
     /// The pool's limits were given but could not be read.
     pub(super) pool_unread: bool,
+    /// The weights of endings were given but could not be read.
+    pub(super) endings_unread: bool,
 }
 
 /// A fault and where its parts stand.
 #[derive(Debug)]
 pub(super) struct PlacedFault {
     pub(super) plan: FaultPlan,
-    pub(super) span: Range<usize>,
     pub(super) name_span: Range<usize>,
     pub(super) at_span: Range<usize>,
     pub(super) for_span: Option<Range<usize>>,
+    pub(super) commits_span: Option<Range<usize>>,
 }
 
 /// Reports what is wrong between the parts.
@@ -48,9 +50,7 @@ pub(super) fn check(
         let earlier = &faults[..index];
         name(root, fault, earlier);
         within_load(root, fault, scenario.load.duration);
-        if !places.pool_unread {
-            reachable(root, fault, scenario);
-        }
+        reachable(root, fault, scenario, places);
         for other in earlier {
             together(root, fault, other);
         }
@@ -195,34 +195,32 @@ fn within_load(root: &Section<'_>, fault: &PlacedFault, duration: Duration) {
     }
 }
 
-fn reachable(root: &Section<'_>, fault: &PlacedFault, scenario: &Scenario) {
-    let FaultKind::Reset { commits_in_flight } = fault.plan.kind else {
+/// Reports a reset that waits for more commits than there can ever be.
+fn reachable(root: &Section<'_>, fault: &PlacedFault, scenario: &Scenario, places: &Places) {
+    let (FaultKind::Reset { commits_in_flight }, Some(span)) =
+        (fault.plan.kind, &fault.commits_span)
+    else {
         return;
     };
-    if commits_in_flight == 0 {
-        return;
-    }
     let endings = scenario.load.endings;
-    let message = if endings.commit == 0 && endings.cancel == 0 {
-        "waits for commits, but no operation commits".to_owned()
+    let none_commits = endings.commit == 0 && endings.cancel == 0;
+    let (message, help) = if commits_in_flight > 0 && none_commits && !places.endings_unread {
+        (
+            "no operation commits, so no commit is ever in flight".to_owned(),
+            "give `commit` a weight in `endings`, or remove `commits_in_flight`".to_owned(),
+        )
     } else if let Some(most) = capacity(scenario)
         && u64::from(commits_in_flight) > most
+        && !places.pool_unread
     {
-        format!(
-            "waits for {commits_in_flight} commits at once, but the pool has at most {most} \
-             connections"
+        (
+            format!("{commits_in_flight} commits are never in flight at once"),
+            format!("the pool has at most {most} connections: pool_size + max_overflow"),
         )
     } else {
         return;
     };
-    root.add(
-        Problem::new(
-            fault.span.clone(),
-            format!("fault {:?} {message}", fault.plan.name),
-            "could never happen",
-        )
-        .help("lower `commits_in_flight`".to_owned()),
-    );
+    root.add(Problem::new(span.clone(), message, "could never be reached").help(help));
 }
 
 /// Reports two faults of which one leaves nothing for the other to do.

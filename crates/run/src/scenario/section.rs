@@ -82,6 +82,16 @@ impl<'a> Section<'a> {
         self.span.clone()
     }
 
+    /// Returns where the value of `key` stands.
+    pub(super) fn span_of(&self, key: &'static str) -> Option<Range<usize>> {
+        self.get(key).map(Spanned::span)
+    }
+
+    /// Changes how messages call this section, once it is known what it is about.
+    pub(super) fn retitle(&mut self, title: String) {
+        self.title = title;
+    }
+
     pub(super) fn add(&self, problem: Problem) {
         self.problems.add(problem);
     }
@@ -107,18 +117,9 @@ impl<'a> Section<'a> {
         self.table.get(key).is_some()
     }
 
-    /// Tells whether the table has no other keys than `keys`, so that none was misspelt.
-    pub(super) fn sound(&self, keys: &[&str]) -> bool {
-        let asked = self.asked.borrow();
-        self.table.keys().all(|k| {
-            let word = k.get_ref().as_ref();
-            keys.contains(&word) || asked.contains(&word)
-        })
-    }
-
-    /// Returns how many of `keys` stand here, right or wrong.
-    pub(super) fn count_of(&self, keys: &[&str]) -> usize {
-        keys.iter().filter(|k| self.table.contains_key(**k)).count()
+    /// Returns how many problems the file has so far.
+    pub(super) fn problem_count(&self) -> usize {
+        self.problems.0.borrow().len()
     }
 
     pub(super) fn string(&self, key: &'static str) -> Option<Found<String>> {
@@ -168,11 +169,13 @@ impl<'a> Section<'a> {
             } else {
                 format!("`{key}` is out of range")
             };
-            self.add(Problem::new(found.span(), message, "here").help(format!(
-                "`{key}` is between {} and {}",
-                range.start(),
-                range.end()
-            )));
+            // The smallest of all numbers stands for a limit that the caller checks.
+            let help = if *range.start() == i64::MIN {
+                format!("`{key}` is at most {}", range.end())
+            } else {
+                format!("`{key}` is between {} and {}", range.start(), range.end())
+            };
+            self.add(Problem::new(found.span(), message, "here").help(help));
         }
         within.map(|v| self.found(found, v))
     }
