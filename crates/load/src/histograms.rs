@@ -101,3 +101,96 @@ fn empty() -> Histogram<u64> {
     Histogram::new_with_max(LATENCY_MAX_US, SIGNIFICANT_DIGITS)
         .expect("bug: the constant bounds are valid")
 }
+
+#[cfg(test)]
+mod tests {
+    use hdrhistogram::serialization::Deserializer;
+    use poolproof_oracle::{Effect, Ending};
+
+    use super::*;
+
+    /// An op that arrived at 1,000 us, started 100 us late, and then did as told.
+    fn record(outcome: Outcome, acquired_us: Option<u64>, ended_us: Option<u64>) -> OpRecord {
+        OpRecord {
+            id: 0,
+            workload: "write-set".to_owned(),
+            ending: Ending::Commit,
+            effect: Effect::WriteSet { tables: 1 },
+            intended_us: 1_000,
+            started_us: 1_100,
+            deadline_us: 1_000_000,
+            acquired_us,
+            commit_sent_us: None,
+            ended_us,
+            outcome,
+            error: None,
+            clean_probe: None,
+        }
+    }
+
+    fn values(histogram: &Histogram<u64>) -> Vec<u64> {
+        histogram
+            .iter_recorded()
+            .flat_map(|step| {
+                let count = usize::try_from(step.count_at_value()).unwrap();
+                vec![step.value_iterated_to(); count]
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_latency_counts_from_its_own_start() {
+        // Values below 2,048 us are exact.
+        let histograms = Histograms::from_records(
+            &[
+                record(Outcome::Ok, Some(1_300), Some(2_000)),
+                record(Outcome::Fail, Some(1_400), Some(1_500)),
+                record(Outcome::Shed, None, Some(1_700)),
+            ],
+            &[40, 50],
+        );
+        assert_eq!(values(&histograms.acquire), [200, 300]);
+        assert_eq!(values(&histograms.queue_wait), [200, 300, 600]);
+        assert_eq!(values(&histograms.hold), [100, 700]);
+        assert_eq!(values(&histograms.response), [1_000]);
+        assert_eq!(values(&histograms.connect), [40, 50]);
+        assert_eq!(values(&histograms.lag), [100, 100, 100]);
+    }
+
+    #[test]
+    fn an_op_that_waits_for_ever_counts_until_the_last_thing_seen() {
+        let histograms = Histograms::from_records(
+            &[
+                record(Outcome::Fail, None, None),
+                record(Outcome::Fail, Some(1_200), None),
+                record(Outcome::Ok, Some(1_200), Some(3_000)),
+            ],
+            &[],
+        );
+        assert_eq!(values(&histograms.queue_wait), [100, 100, 1_900]);
+        assert_eq!(values(&histograms.acquire), [100, 100]);
+        assert_eq!(values(&histograms.hold), [1_800]);
+    }
+
+    #[test]
+    fn a_latency_beyond_the_largest_counts_as_the_largest() {
+        let histograms = Histograms::from_records(&[], &[LATENCY_MAX_US * 2]);
+        assert_eq!(histograms.connect.len(), 1);
+        let recorded = histograms.connect.max();
+        assert!(histograms.connect.equivalent(recorded, LATENCY_MAX_US));
+    }
+
+    #[test]
+    fn an_encoded_histogram_can_be_read_back_and_added() {
+        let ended = |ended_us| record(Outcome::Ok, Some(1_200), Some(ended_us));
+        let records: Vec<OpRecord> = (0..500).map(|k| ended(2_000 + k * 7_919)).collect();
+        let (first, second) = records.split_at(200);
+        let [whole, first, second] =
+            [&records, first, second].map(|part| Histograms::from_records(part, &[]).response);
+
+        let bytes = encode_v2(&second);
+        let decoded: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).unwrap();
+        assert_eq!(decoded, second);
+        assert_eq!(first + decoded, whole);
+    }
+}
