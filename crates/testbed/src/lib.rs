@@ -1,1 +1,51 @@
-//! Placeholder.
+//! A Postgres to break: private local clusters, existing servers, server faults.
+//!
+//! A [`Cluster`] is a private Postgres on loopback that lives as long as its value. [`Existing`]
+//! stands for a server that is there already. [`Admin`] looks at either over a direct connection
+//! and injects [`ServerFault`]s. [`reap`] removes what killed runs left.
+//!
+//! Nothing of a cluster outlives it: processes, directories and shared memory go when it is
+//! stopped or dropped, and with the next run when this one is killed.
+//!
+//! Not here: whether a run may aim at an existing server (the run crate decides), faults on the
+//! way to the server (the faults crate), containers.
+
+mod account;
+mod admin;
+mod binaries;
+mod cluster;
+mod download;
+mod home;
+mod install;
+mod lock;
+mod postmaster_pid;
+mod process;
+mod processes;
+mod random;
+mod reap;
+mod run_dir;
+mod server;
+mod settings;
+mod shared_memory;
+mod target;
+mod teardown;
+mod template;
+mod version;
+mod wait;
+
+pub use account::{AccountError, server_user};
+pub use admin::{ADMIN_APPLICATION_NAME, ADMIN_DEADLINE, Admin, AdminError, InjectError};
+pub use binaries::{Binaries, FindError, PG_BIN_VARIABLE, Unusable, find_binaries};
+pub use cluster::{Cluster, LocalConfig, START_DEADLINE, StartError};
+pub use download::{DOWNLOAD_URL_VARIABLE, DOWNLOAD_VERSION, DownloadError, UnpackError};
+pub use home::{HOME_VARIABLE, HomeError, default_home};
+pub use install::install_hint;
+pub use process::ProcessError;
+pub use reap::{ReapError, Reaped, reap};
+pub use server::{Backend, BackendTarget, ServerFault, ServerFaultEffect, ServerInfo};
+pub use settings::SettingError;
+pub use shared_memory::SharedMemoryError;
+pub use target::{Existing, Target};
+pub use teardown::StopError;
+pub use template::TemplateError;
+pub use version::Version;

@@ -1,0 +1,272 @@
+//! A direct connection to the server, never through a proxy: looks at it and breaks it.
+
+mod inject;
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::{Connection, Row};
+use tokio::time::timeout;
+
+pub use inject::InjectError;
+
+use crate::{Backend, ServerInfo};
+
+/// How long one statement of [`Admin`], and opening its connection, may take.
+pub const ADMIN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The `application_name` of [`Admin`]'s own backend, so that nobody takes it for the subject's.
+pub const ADMIN_APPLICATION_NAME: &str = "poolproof-admin";
+
+/// Without privileges the server hides `backend_type`; a backend with a database is then taken
+/// for a client's.
+const SERVER_INFO_SQL: &str = "select version(), \
+    current_setting('server_version_num')::int, \
+    current_setting('max_connections')::int, \
+    current_setting('superuser_reserved_connections')::int \
+        + coalesce(current_setting('reserved_connections', true)::int, 0), \
+    (select count(*) from pg_stat_activity \
+        where backend_type = 'client backend' or (backend_type is null and datid is not null)), \
+    (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint";
+
+const BACKENDS_SQL: &str = "select pid, coalesce(state, ''), xact_start is not null, \
+    (select count(*) from pg_locks l where l.pid = a.pid \
+        and not (l.locktype = 'virtualxid' and l.virtualxid = l.virtualtransaction)) \
+    from pg_stat_activity a \
+    where application_name = $1 and pid <> pg_backend_pid() order by pid";
+
+/// Why the server could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// No connection could be opened.
+    #[error("connect to {host}:{port}")]
+    Connect {
+        /// Name or address of the server.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// What the server or the network said.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The connection was there and the question failed.
+    #[error("ask the server for {what}")]
+    Ask {
+        /// What was asked for.
+        what: &'static str,
+        /// What the server said.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// No answer came within [`ADMIN_DEADLINE`].
+    #[error("get an answer about {what} within {:?}", ADMIN_DEADLINE)]
+    Deadline {
+        /// What was asked for.
+        what: &'static str,
+    },
+}
+
+/// A direct connection to the server that is opened again when it was lost.
+///
+/// A question that fails because the connection broke is asked once more on a new one.
+pub struct Admin {
+    options: PgConnectOptions,
+    connection: Option<PgConnection>,
+}
+
+impl Admin {
+    /// Connects; `options` keep all they have but the application name.
+    ///
+    /// # Errors
+    /// [`AdminError::Connect`] or [`AdminError::Deadline`] when the server cannot be reached.
+    /// # Cancel safety
+    /// Safe. A connection half opened is closed.
+    pub async fn connect(options: PgConnectOptions) -> Result<Self, AdminError> {
+        let mut admin = Self {
+            options: options.application_name(ADMIN_APPLICATION_NAME),
+            connection: None,
+        };
+        admin.connection().await?;
+        Ok(admin)
+    }
+
+    /// Returns the connection for statements of the caller, opening it again when it was lost.
+    ///
+    /// Statements on it have no deadline but the caller's.
+    ///
+    /// # Errors
+    /// As [`Admin::connect`].
+    /// # Cancel safety
+    /// Safe. A connection half opened is closed.
+    pub async fn connection(&mut self) -> Result<&mut PgConnection, AdminError> {
+        let lost = match self.connection.as_mut() {
+            // A ping also finds out that the other end went away while nobody looked.
+            Some(connection) => {
+                !matches!(timeout(ADMIN_DEADLINE, connection.ping()).await, Ok(Ok(())))
+            }
+            None => true,
+        };
+        if lost {
+            self.connection = None;
+        }
+        match self.connection {
+            Some(ref mut connection) => Ok(connection),
+            None => {
+                let opened = self.open().await?;
+                Ok(self.connection.insert(opened))
+            }
+        }
+    }
+
+    /// Asks the server what it is and how much room it has.
+    ///
+    /// # Errors
+    /// [`AdminError`] when there is no answer in time.
+    /// # Cancel safety
+    /// Safe. The connection is opened again for the next question.
+    pub async fn server_info(&mut self) -> Result<ServerInfo, AdminError> {
+        let rows = self.ask("its limits", SERVER_INFO_SQL, None).await?;
+        let read = |row: &PgRow| -> Result<ServerInfo, sqlx::Error> {
+            let started_us: i64 = row.try_get(5)?;
+            Ok(ServerInfo {
+                version_text: row.try_get(0)?,
+                version_num: count(row.try_get::<i32, _>(1)?),
+                max_connections: count(row.try_get::<i32, _>(2)?),
+                reserved: count(row.try_get::<i32, _>(3)?),
+                in_use: count(row.try_get::<i64, _>(4)?),
+                started_at: SystemTime::UNIX_EPOCH
+                    + Duration::from_micros(u64::try_from(started_us).unwrap_or(0)),
+            })
+        };
+        one(&rows).and_then(read).map_err(|source| AdminError::Ask {
+            what: "its limits",
+            source,
+        })
+    }
+
+    /// Lists the backends that carry `application_name`, by process id.
+    ///
+    /// # Errors
+    /// [`AdminError`] when there is no answer in time.
+    /// # Cancel safety
+    /// Safe. The connection is opened again for the next question.
+    pub async fn backends(&mut self, application_name: &str) -> Result<Vec<Backend>, AdminError> {
+        let what = "its backends";
+        let rows = self.ask(what, BACKENDS_SQL, Some(application_name)).await?;
+        rows.iter()
+            .map(backend)
+            .collect::<Result<_, _>>()
+            .map_err(|source| AdminError::Ask { what, source })
+    }
+
+    /// Counts the prepared transactions of the connection's database.
+    ///
+    /// # Errors
+    /// [`AdminError`] when there is no answer in time.
+    /// # Cancel safety
+    /// Safe. The connection is opened again for the next question.
+    pub async fn prepared_transactions(&mut self) -> Result<u64, AdminError> {
+        let what = "its prepared transactions";
+        let sql = "select count(*) from pg_prepared_xacts where database = current_database()";
+        let rows = self.ask(what, sql, None).await?;
+        one(&rows)
+            .and_then(|row| row.try_get::<i64, _>(0))
+            .map(count)
+            .map_err(|source| AdminError::Ask { what, source })
+    }
+
+    /// Asks one question, once more if the connection turns out to be broken.
+    async fn ask(
+        &mut self,
+        what: &'static str,
+        sql: &'static str,
+        parameter: Option<&str>,
+    ) -> Result<Vec<PgRow>, AdminError> {
+        match self.ask_once(what, sql, parameter).await {
+            Err(AdminError::Ask { source, .. }) if broken(&source) => {
+                self.connection = None;
+                self.ask_once(what, sql, parameter).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn ask_once(
+        &mut self,
+        what: &'static str,
+        sql: &'static str,
+        parameter: Option<&str>,
+    ) -> Result<Vec<PgRow>, AdminError> {
+        // Taken out for the time of the question: a future dropped in the middle of it must not
+        // leave a connection whose next answer belongs to this question.
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.open().await?,
+        };
+        let mut query = sqlx::query(sql);
+        if let Some(parameter) = parameter {
+            query = query.bind(parameter);
+        }
+        let answer = timeout(ADMIN_DEADLINE, query.fetch_all(&mut connection))
+            .await
+            .map_err(|_elapsed| AdminError::Deadline { what })?;
+        self.connection = Some(connection);
+        answer.map_err(|source| AdminError::Ask { what, source })
+    }
+
+    async fn open(&self) -> Result<PgConnection, AdminError> {
+        timeout(ADMIN_DEADLINE, PgConnection::connect_with(&self.options))
+            .await
+            .map_err(|_elapsed| AdminError::Deadline {
+                what: "a new connection",
+            })?
+            .map_err(|source| AdminError::Connect {
+                host: self.options.get_host().to_owned(),
+                port: self.options.get_port(),
+                source,
+            })
+    }
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin")
+            .field("host", &self.options.get_host())
+            .field("port", &self.options.get_port())
+            .field("connected", &self.connection.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether the connection is of no use any more after this error.
+///
+/// Class 57 are the server's farewells: terminated by an administrator, shutting down, crashed.
+fn broken(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P")),
+        _ => false,
+    }
+}
+
+fn one(rows: &[PgRow]) -> Result<&PgRow, sqlx::Error> {
+    rows.first().ok_or(sqlx::Error::RowNotFound)
+}
+
+fn backend(row: &PgRow) -> Result<Backend, sqlx::Error> {
+    Ok(Backend {
+        pid: row.try_get(0)?,
+        state: row.try_get(1)?,
+        in_transaction: row.try_get(2)?,
+        locks: count(row.try_get::<i64, _>(3)?),
+    })
+}
+
+/// Counts of the server are signed in SQL and never negative.
+fn count<Signed, Count>(number: Signed) -> Count
+where
+    Count: TryFrom<Signed> + Default,
+{
+    Count::try_from(number).unwrap_or_default()
+}

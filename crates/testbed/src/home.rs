@@ -1,0 +1,155 @@
+//! Where templates, downloads and running clusters live on disk.
+//!
+//! `POOLPROOF_HOME` names the directory. Without it, root uses `/var/cache/poolproof`, because
+//! the server's unprivileged user has to get in, and everybody else uses their cache directory.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Uid, User};
+
+use crate::account::Account;
+
+/// The environment variable that names the directory for everything that poolproof keeps on disk.
+pub const HOME_VARIABLE: &str = "POOLPROOF_HOME";
+
+const HOME_OF_ROOT: &str = "/var/cache/poolproof";
+
+/// Why there is no directory to work in.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// Neither the environment nor the user database tells a home directory.
+    #[error("find a cache directory: neither XDG_CACHE_HOME nor HOME is an absolute path")]
+    Unknown,
+    /// The directory could not be created or written to.
+    #[error("use the directory {}", path.display())]
+    Unusable {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The server's user cannot reach it.
+    #[error("use the directory {}: user {user}, who runs the server, may not enter {}", path.display(), barrier.display())]
+    Unreachable {
+        /// The directory.
+        path: PathBuf,
+        /// The directory above it, or itself, that keeps the user out.
+        barrier: PathBuf,
+        /// The user.
+        user: String,
+    },
+}
+
+/// The directory for everything that poolproof keeps on disk, and its parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Home {
+    root: PathBuf,
+}
+
+impl Home {
+    /// Opens `chosen`, else what the environment says, and creates what is missing.
+    pub(crate) fn open(
+        chosen: Option<&Path>,
+        account: Option<&Account>,
+    ) -> Result<Self, HomeError> {
+        let path = chosen.map_or_else(default_path, |path| Ok(path.to_path_buf()))?;
+        let unusable = |source| HomeError::Unusable {
+            path: path.clone(),
+            source,
+        };
+        // The server's user passes through these on its way to its data; what is private in them
+        // carries its own permissions.
+        let mode = if account.is_some() { 0o755 } else { 0o700 };
+        let path = std::path::absolute(&path).map_err(unusable)?;
+        create(&path, mode).map_err(unusable)?;
+        // What the kernel tells about processes has no symbolic links in it.
+        let root = fs::canonicalize(&path).map_err(unusable)?;
+        for part in ["downloads", "runs", "templates"] {
+            create(&root.join(part), mode).map_err(unusable)?;
+        }
+        if let Some(account) = account
+            && let Some(barrier) = account.barrier(&root.join("runs"))
+        {
+            return Err(HomeError::Unreachable {
+                path: root,
+                barrier,
+                user: account.name.clone(),
+            });
+        }
+        Ok(Self { root })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn downloads(&self) -> PathBuf {
+        self.root.join("downloads")
+    }
+
+    pub(crate) fn runs(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
+    pub(crate) fn templates(&self) -> PathBuf {
+        self.root.join("templates")
+    }
+}
+
+/// Returns the directory that is used when a configuration names none. It may not exist yet.
+///
+/// # Errors
+/// [`HomeError::Unknown`] when nothing tells where the user's caches are.
+pub fn default_home() -> Result<PathBuf, HomeError> {
+    default_path()
+}
+
+fn default_path() -> Result<PathBuf, HomeError> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(home) = variable(HOME_VARIABLE) {
+        return Ok(home.into());
+    }
+    let user = Uid::effective();
+    if user.is_root() {
+        return Ok(HOME_OF_ROOT.into());
+    }
+    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+    let xdg = variable("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .and_then(absolute);
+    xdg.or_else(|| {
+        let home = variable("HOME").map(PathBuf::from).and_then(absolute);
+        let caches = if cfg!(target_os = "macos") {
+            "Library/Caches"
+        } else {
+            ".cache"
+        };
+        // Without HOME (as under some service managers) the user database knows it.
+        home.or_else(|| User::from_uid(user).ok().flatten().map(|user| user.dir))
+            .map(|home| home.join(caches))
+    })
+    .map(|caches| caches.join("poolproof"))
+    .ok_or(HomeError::Unknown)
+}
+
+/// Creates `path` and what is missing above it, each with exactly `mode` whatever the umask is.
+pub(crate) fn create(path: &Path, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        create(parent, mode)?;
+    }
+    match DirBuilder::new().mode(mode).create(path) {
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(mode)),
+        // Another process was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,6 @@
+//! Clusters of the Postgres that is installed here: started, used, broken, killed, reaped.
+
+mod admin;
+mod cluster;
+mod reaper;
+mod traces;
