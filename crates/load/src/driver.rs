@@ -21,7 +21,7 @@ use crate::gauges::Gauges;
 use crate::schedule::Schedule;
 use crate::subject::Subject;
 
-/// How long aborted ops get to be dropped. One that blocks its thread cannot be, and is left.
+/// How long aborted ops get to be dropped. One whose drop blocks its thread is left behind.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
 
 /// A wait without end, in effect: a month fits every clock.
@@ -108,7 +108,7 @@ impl Running {
     /// An aborted op becomes a record without `ended_us`: [`poolproof_oracle::Outcome::Info`] if
     /// its COMMIT was sent, else [`poolproof_oracle::Outcome::Fail`], in the category
     /// [`poolproof_oracle::ErrorCategory::Deadline`]. Its future is dropped within a second,
-    /// unless it blocks its thread.
+    /// unless it blocks its thread in doing so.
     ///
     /// # Panics
     /// When the driver itself panicked.

@@ -15,6 +15,9 @@ use crate::gauges::Gauges;
 ///
 /// An implementation executes ops, says what each came to, and tells what it can about itself.
 /// It bounds every op by the op's own deadline: an op that outlives it is a finding.
+///
+/// It must not block a thread: a runtime whose timers were watched by the blocked thread stands
+/// still until it is let go, and no deadline of the run comes true.
 pub trait Subject: Send + Sync + 'static {
     /// Returns what reports say about the subject.
     fn info(&self) -> SubjectInfo;

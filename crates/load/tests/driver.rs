@@ -302,25 +302,6 @@ async fn an_aborted_op_that_panics_when_dropped_is_recorded_as_never_ended() {
     assert_eq!(record.error.unwrap().message, "never ended");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_op_that_blocks_its_thread_does_not_block_the_driver() {
-    // Goal: a subject that waits for a lock instead of awaiting cannot hang the run. On real
-    // threads, since the paused clock has only one; the op is let go when the test is over.
-    let (let_go, blocked) = std::sync::mpsc::channel::<()>();
-    let blocked = std::sync::Mutex::new(blocked);
-    let fake = Fake::new(move |_| {
-        let guard = blocked.lock().unwrap();
-        assert!(guard.recv().is_err(), "the sender only hangs up");
-        Vec::new()
-    });
-    let running = start(fake, commits(ms(1), 1), Instant::now());
-    running.arrivals_done().await;
-    let finished = running.finish(ms(10)).await;
-    drop(let_go);
-    assert_eq!(finished.records.len(), 1);
-    assert_eq!(finished.records[0].ended_us, None);
-}
-
 #[tokio::test(start_paused = true)]
 async fn quiescence_is_measured_from_the_last_start_to_the_last_end() {
     // Op 0 starts at 0 and ends last, at 3 s; op 9 starts last, at 90 ms.
