@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use poolproof_load::Subject;
+use poolproof_pool::ConfigError;
 
 use crate::planted::NaiveSubject;
+use crate::poolproof::PoolproofSubject;
 use crate::sqlx_pool::SqlxSubject;
 use crate::{SubjectConfig, SubjectKind};
 
@@ -20,6 +22,13 @@ pub enum BuildError {
         /// As configured.
         max_overflow: i32,
     },
+    /// The pool refuses the configuration.
+    #[error("build the pool")]
+    Config {
+        /// Why.
+        #[source]
+        source: ConfigError,
+    },
     /// The limit is beyond what a server takes.
     #[error("build the pool: pool_size + max_overflow may be at most {limit_max}")]
     TooMany {
@@ -31,7 +40,7 @@ pub enum BuildError {
     Connect {
         /// Why not.
         #[source]
-        source: sqlx::Error,
+        source: Arc<sqlx::Error>,
     },
     /// The first connection took longer than `pool_timeout`.
     #[error("open the pool's first connection within pool_timeout")]
@@ -52,7 +61,7 @@ pub async fn build(
     config: SubjectConfig,
 ) -> Result<Arc<dyn Subject>, BuildError> {
     match kind {
-        SubjectKind::Poolproof => unimplemented!("waits for the pool crate"),
+        SubjectKind::Poolproof => Ok(Arc::new(PoolproofSubject::connect(config).await?)),
         SubjectKind::Sqlx => Ok(Arc::new(SqlxSubject::connect(config).await?)),
         SubjectKind::Naive => Ok(Arc::new(NaiveSubject::connect(config, None).await?)),
         SubjectKind::Planted(bug) => Ok(Arc::new(NaiveSubject::connect(config, Some(bug)).await?)),

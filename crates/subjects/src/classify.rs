@@ -1,8 +1,11 @@
-//! What an error of sqlx means for an op: one reading for every subject.
+//! What an error means for an op: one reading for every subject, over the pool crate's categories.
+
+use std::error::Error;
+use std::sync::Arc;
 
 use poolproof_load::{OpEnd, Trace};
 use poolproof_oracle::{ErrorCategory, OpError, Outcome};
-use sqlx::postgres::{PgDatabaseError, PgSeverity};
+use poolproof_pool::{Categorized, Category};
 
 /// The op never got a connection.
 pub(crate) fn shed(category: ErrorCategory, message: impl Into<String>) -> OpEnd {
@@ -16,12 +19,12 @@ pub(crate) fn fail(category: ErrorCategory, message: impl Into<String>) -> OpEnd
 
 /// A connection could not be opened.
 pub(crate) fn connect_failed(error: &sqlx::Error) -> OpEnd {
-    of(error, Outcome::Shed, ErrorCategory::Unavailable)
+    told(Outcome::Shed, ErrorCategory::Unavailable, error)
 }
 
 /// An error while COMMIT had not been written: nothing of the op stays.
 pub(crate) fn before_commit(error: &sqlx::Error) -> OpEnd {
-    of(error, Outcome::Fail, category(error))
+    told(Outcome::Fail, category(error.category()), error)
 }
 
 /// An error instead of the answer to COMMIT.
@@ -31,9 +34,25 @@ pub(crate) fn before_commit(error: &sqlx::Error) -> OpEnd {
 /// when the commit record was already written.
 pub(crate) fn at_commit(error: &sqlx::Error) -> OpEnd {
     if is_definite(error) {
-        of(error, Outcome::Fail, category(error))
+        told(Outcome::Fail, category(error.category()), error)
     } else {
-        of(error, Outcome::Info, ErrorCategory::Ambiguous)
+        told(Outcome::Info, ErrorCategory::Ambiguous, error)
+    }
+}
+
+/// What an error is said to have come to, with its causes as the message.
+pub(crate) fn told(
+    outcome: Outcome,
+    category: ErrorCategory,
+    error: &(dyn Error + 'static),
+) -> OpEnd {
+    OpEnd {
+        outcome,
+        error: Some(OpError {
+            category,
+            sqlstate: sqlstate(error),
+            message: chain(error),
+        }),
     }
 }
 
@@ -60,73 +79,45 @@ pub(crate) fn deadline_passed(trace: &Trace) -> OpEnd {
 
 /// Whether the server answered with an error and keeps the connection.
 pub(crate) fn is_definite(error: &sqlx::Error) -> bool {
-    server_error(error).is_some_and(|e| !is_last_words(e))
+    error.as_database_error().is_some() && error.category() != Category::Connection
 }
 
-fn is_last_words(error: &PgDatabaseError) -> bool {
-    matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)
-}
-
-fn server_error(error: &sqlx::Error) -> Option<&PgDatabaseError> {
-    error.as_database_error()?.try_downcast_ref()
-}
-
-fn category(error: &sqlx::Error) -> ErrorCategory {
-    match error {
-        sqlx::Error::Database(_) => server_error(error).map_or(ErrorCategory::Other, |e| {
-            let known = by_sqlstate(e.code());
-            if known == ErrorCategory::Other && is_last_words(e) {
-                ErrorCategory::Connection
-            } else {
-                known
-            }
-        }),
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::BeginFailed
-        | sqlx::Error::WorkerCrashed => ErrorCategory::Connection,
-        sqlx::Error::PoolTimedOut => ErrorCategory::Capacity,
-        sqlx::Error::PoolClosed => ErrorCategory::Unavailable,
-        sqlx::Error::Configuration(_)
-        | sqlx::Error::InvalidArgument(_)
-        | sqlx::Error::TypeNotFound { .. }
-        | sqlx::Error::ColumnIndexOutOfBounds { .. }
-        | sqlx::Error::ColumnNotFound(_)
-        | sqlx::Error::ColumnDecode { .. }
-        | sqlx::Error::Encode(_)
-        | sqlx::Error::Decode(_)
-        | sqlx::Error::InvalidSavePointStatement => ErrorCategory::Programming,
+/// The oracle's word for a category of the pool crate.
+pub(crate) fn category(category: Category) -> ErrorCategory {
+    match category {
+        Category::Capacity => ErrorCategory::Capacity,
+        Category::Unavailable => ErrorCategory::Unavailable,
+        Category::Connection => ErrorCategory::Connection,
+        Category::Serialization => ErrorCategory::Serialization,
+        Category::Integrity => ErrorCategory::Integrity,
+        Category::Programming => ErrorCategory::Programming,
+        Category::Resource => ErrorCategory::Resource,
+        Category::Ambiguous => ErrorCategory::Ambiguous,
+        Category::RolledBack => ErrorCategory::RolledBack,
         _ => ErrorCategory::Other,
     }
 }
 
-/// Reads a SQLSTATE: single codes first, then its class (the first two characters).
-fn by_sqlstate(code: &str) -> ErrorCategory {
-    match code {
-        "57P01" | "57P02" | "57P05" => return ErrorCategory::Connection,
-        "57P03" | "57P04" => return ErrorCategory::Unavailable,
-        _ => {}
-    }
-    match code.get(..2) {
-        Some("08") => ErrorCategory::Connection,
-        Some("23") => ErrorCategory::Integrity,
-        Some("40") => ErrorCategory::Serialization,
-        Some("22" | "42") => ErrorCategory::Programming,
-        Some("53") => ErrorCategory::Resource,
-        _ => ErrorCategory::Other,
-    }
+/// The SQLSTATE of the first error in the chain that has one.
+fn sqlstate(error: &(dyn Error + 'static)) -> Option<String> {
+    std::iter::successors(Some(error), |&error| error.source()).find_map(|error| {
+        let direct = error.downcast_ref::<sqlx::Error>();
+        let shared = || error.downcast_ref::<Arc<sqlx::Error>>().map(Arc::as_ref);
+        direct.or_else(shared)?.sqlstate()
+    })
 }
 
-fn of(error: &sqlx::Error, outcome: Outcome, category: ErrorCategory) -> OpEnd {
-    OpEnd {
-        outcome,
-        error: Some(OpError {
-            category,
-            sqlstate: server_error(error).map(|e| e.code().to_owned()),
-            message: error.to_string(),
-        }),
+/// An error and its causes in one line. Errors of sqlx repeat their cause; here it comes once.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    for cause in std::iter::successors(error.source(), |&error| error.source()) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
     }
+    text
 }
 
 fn end(outcome: Outcome, category: ErrorCategory, message: String) -> OpEnd {
@@ -147,23 +138,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sqlstate_stands_for_the_remedy() {
-        for (code, category) in [
-            ("08006", ErrorCategory::Connection),
-            ("22012", ErrorCategory::Programming),
-            ("23505", ErrorCategory::Integrity),
-            ("25P02", ErrorCategory::Other),
-            ("40001", ErrorCategory::Serialization),
-            ("40P01", ErrorCategory::Serialization),
-            ("42P01", ErrorCategory::Programming),
-            ("53300", ErrorCategory::Resource),
-            ("57014", ErrorCategory::Other),
-            ("57P01", ErrorCategory::Connection),
-            ("57P03", ErrorCategory::Unavailable),
-            ("", ErrorCategory::Other),
-        ] {
-            assert_eq!(by_sqlstate(code), category, "{code}");
-        }
+    fn a_chain_of_errors_is_one_line_without_repetition() {
+        let io = std::io::Error::other("reset by peer");
+        let error = poolproof_pool::QueryError::Connection(sqlx::Error::Io(io));
+        assert_eq!(
+            chain(&error),
+            "the connection broke: error communicating with database: reset by peer"
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod config;
 mod kind;
 mod naive;
 mod planted;
+mod poolproof;
 mod sqlx_pool;
 mod steps;
 

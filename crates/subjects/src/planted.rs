@@ -3,6 +3,7 @@
 //! Each bug sits in one place, is chosen by the op's id (no chance in it), and breaks as little
 //! else as possible: an oracle that stays silent on one of these does not count.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -55,7 +56,11 @@ impl NaiveSubject {
         let pool = NaivePool::new(config)?;
         match pool.acquire(deadline).await {
             Ok(lease) => lease.give_back(),
-            Err(AcquireError::Connect(source)) => return Err(BuildError::Connect { source }),
+            Err(AcquireError::Connect(source)) => {
+                return Err(BuildError::Connect {
+                    source: Arc::new(source),
+                });
+            }
             Err(
                 AcquireError::ConnectTimedOut
                 | AcquireError::Exhausted { .. }

@@ -5,6 +5,7 @@
 //! by being dropped. The op's deadline is a timeout around the whole, as applications do it. There
 //! is no protection here that a user of sqlx would not have, and no sabotage.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -36,7 +37,9 @@ impl SqlxSubject {
             .await
             .map_err(|source| match source {
                 sqlx::Error::PoolTimedOut => BuildError::ConnectTimedOut,
-                source => BuildError::Connect { source },
+                source => BuildError::Connect {
+                    source: Arc::new(source),
+                },
             })?;
         Ok(Self { pool })
     }

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use poolproof_load::Trace;
-use poolproof_oracle::{CLEAN_PROBE_SQL, Op};
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use poolproof_oracle::{CLEAN_PROBE_SQL, Op, Statement};
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row};
 
 /// Asks the connection whether it is clean and keeps the answer in `trace`.
 ///
@@ -21,26 +23,37 @@ pub(crate) async fn probe(connection: &mut PgConnection, trace: &Trace) -> Resul
             Ok(())
         }
         Err(error) => {
-            if let Some(refusal) = transaction_state_error(&error) {
-                trace.set_clean_probe(refusal);
-            }
+            note_refusal(&error, trace);
             Err(error)
         }
+    }
+}
+
+/// Keeps the server's refusal to answer the probe, when it lies in the transaction's state.
+pub(crate) fn note_refusal(error: &sqlx::Error, trace: &Trace) {
+    if let Some(server) = error.as_database_error()
+        && let Some(code) = server.code()
+        && code.starts_with("25")
+    {
+        trace.set_clean_probe(format!("{code}: {}", server.message()));
     }
 }
 
 /// Executes the op's statements in their order and then holds the transaction open.
 pub(crate) async fn work(connection: &mut PgConnection, op: &Op) -> Result<(), sqlx::Error> {
     for statement in &op.statements {
-        // The text is the workload's own, and its values are bound.
-        let mut query = sqlx::query(AssertSqlSafe(statement.sql.clone()));
-        for param in &statement.params {
-            query = query.bind(*param);
-        }
-        query.execute(&mut *connection).await?;
+        query(statement).execute(&mut *connection).await?;
     }
     hold(op).await;
     Ok(())
+}
+
+/// Makes a query of a statement, which is prepared once per connection and text.
+pub(crate) fn query(statement: &Statement) -> Query<'static, Postgres, PgArguments> {
+    // The text is the workload's own, and its values are bound.
+    let text = AssertSqlSafe(statement.sql.clone());
+    let bind = |query: Query<'static, Postgres, PgArguments>, param: &i64| query.bind(*param);
+    statement.params.iter().fold(sqlx::query(text), bind)
 }
 
 /// Waits as long as the op holds its transaction open.
@@ -49,11 +62,4 @@ pub(crate) async fn hold(op: &Op) {
         #[expect(clippy::disallowed_methods, reason = "the pause is the op's content")]
         tokio::time::sleep(Duration::from_micros(op.hold_us)).await;
     }
-}
-
-fn transaction_state_error(error: &sqlx::Error) -> Option<String> {
-    let server = error.as_database_error()?;
-    let code = server.code()?;
-    code.starts_with("25")
-        .then(|| format!("{code}: {}", server.message()))
 }

@@ -16,7 +16,11 @@ use crate::world::{
 };
 
 /// The subjects without a planted bug.
-pub(crate) const CORRECT: [SubjectKind; 2] = [SubjectKind::Sqlx, SubjectKind::Naive];
+pub(crate) const CORRECT: [SubjectKind; 3] = [
+    SubjectKind::Poolproof,
+    SubjectKind::Sqlx,
+    SubjectKind::Naive,
+];
 
 #[tokio::test]
 async fn each_ending_leaves_what_it_should() {
