@@ -445,9 +445,12 @@ async fn the_end_of_the_api_closes_idle_connections_and_leaves_no_task() {
     within(idle.readable()).await.unwrap();
     // A request that never ends must not hold up the end.
     let mut half = TcpStream::connect(&api.address).await.unwrap();
-    half.write_all(b"POST /proxies HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
-        .await
-        .unwrap();
+    let head =
+        b"POST /proxies HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
+    half.write_all(head).await.unwrap();
+    let mut waits_for_body = [0; 25];
+    within(half.read_exact(&mut waits_for_body)).await.unwrap();
+    assert_eq!(&waits_for_body, b"HTTP/1.1 100 Continue\r\n\r\n");
 
     api.stop.send(()).unwrap();
     within(api.task.join_next()).await.unwrap().unwrap();
