@@ -643,9 +643,14 @@ impl<C, W, E: Clone> State<C, W, E> {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn idle(&self) -> impl Iterator<Item = &Conn<C>> {
+        self.idle.iter()
+    }
+
     /// Checks what must hold after every transition, whatever it costs.
     #[cfg(test)]
-    fn audit(&self) {
+    pub(crate) fn audit(&self) {
         self.check();
         self.queue.audit();
         assert_eq!(

@@ -174,8 +174,12 @@ impl<C: Connector> Acquire<C> {
     fn check(&mut self, granted: Granted<C::Connection>) -> Option<Lease<C>> {
         let mut lease = Lease::new(Arc::clone(&self.inner), granted);
         let config = &self.inner.config;
-        let unused = now().saturating_duration_since(lease.granted().conn.last_used);
-        if !config.pre_ping || unused < config.pre_ping_after {
+        let last_used = lease.granted().conn.last_used;
+        let unused = now().saturating_duration_since(last_used);
+        // What was opened or came back during this very acquire needs no ping, however small
+        // `pre_ping_after` is.
+        let just_now = self.begun.is_some_and(|begun| last_used >= begun);
+        if !config.pre_ping || just_now || unused < config.pre_ping_after {
             return Some(lease);
         }
         // An expired budget does not shorten the ping to nothing: zero still takes what is idle.

@@ -1,1 +1,255 @@
-//! x
+//! The books on their own: an exhaustive search of small worlds, and long random runs against a model.
+
+mod model;
+mod search;
+
+use super::*;
+
+type Books = State<u8, u8, &'static str>;
+
+/// An arbitrary origin; nothing here measures time.
+fn origin() -> Instant {
+    static ORIGIN: std::sync::LazyLock<Instant> =
+        std::sync::LazyLock::new(|| tokio::time::Instant::now().into_std());
+    *ORIGIN
+}
+
+fn limits(pool_size: usize, overflow: usize) -> Limits {
+    Limits {
+        pool_size,
+        max_open: pool_size + overflow,
+        max_connecting: 8,
+        waiters_max: usize::MAX,
+        backoff: Backoff {
+            min: Duration::from_millis(10),
+            max: Duration::from_secs(5),
+        },
+    }
+}
+
+#[track_caller]
+fn request(place: Place) -> Request {
+    Request {
+        location: Location::caller(),
+        place,
+    }
+}
+
+/// Opens `count` connections for as many callers and returns what they hold.
+fn lend(state: &mut Books, count: u8) -> Vec<Granted<u8>> {
+    (0..count)
+        .map(|id| {
+            let (asked, actions) = state.acquire(origin(), request(Place::Tail), || id);
+            assert_eq!(actions.connect, 1);
+            let Asked::Queued(key) = asked else {
+                panic!("{asked:?}")
+            };
+            let actions = state.opened(opened(id, actions.generation), origin());
+            assert_eq!(actions.wake, Some(id));
+            let Found::Granted(granted) = state.poll(key, id) else {
+                panic!("no grant")
+            };
+            granted
+        })
+        .collect()
+}
+
+fn opened(id: u8, generation: u64) -> Opened<u8> {
+    Opened {
+        value: id,
+        generation,
+        took: Duration::ZERO,
+    }
+}
+
+fn transient(error: &'static str) -> Failure<&'static str> {
+    Failure {
+        error,
+        severity: Severity::Transient,
+        jitter: u32::MAX,
+    }
+}
+
+/// Rule 20: pool_size 3 without a limit, six out, and what is left after each step.
+#[test]
+fn rule_20_the_walk_of_six_leases_leaves_three_idle() {
+    let mut state = Books::new(Limits {
+        max_open: usize::MAX,
+        ..limits(3, 0)
+    });
+    let numbers = |state: &Books| {
+        let counts = state.counts();
+        (counts.out, counts.idle, counts.closing)
+    };
+    let mut held = lend(&mut state, 6);
+    assert_eq!(numbers(&state), (6, 0, 0));
+    let mut put_back = |state: &mut Books| {
+        let Granted { conn, holder } = held.pop().unwrap();
+        let closing = state.put(holder, conn, origin()).close.len();
+        for _ in 0..closing {
+            drop(state.closed(origin()));
+        }
+        closing
+    };
+    for _ in 0..3 {
+        assert_eq!(put_back(&mut state), 0);
+    }
+    assert_eq!(numbers(&state), (3, 3, 0));
+    for _ in 0..3 {
+        assert_eq!(
+            put_back(&mut state),
+            1,
+            "rule 19: the returned one is closed"
+        );
+    }
+    assert_eq!(numbers(&state), (0, 3, 0));
+    for _ in 0..2 {
+        let (asked, actions) = state.acquire(origin(), request(Place::Tail), || 9);
+        assert!(matches!(asked, Asked::Ready(_)), "rule 6: idle comes first");
+        assert_eq!(actions.connect, 0);
+    }
+    assert_eq!(numbers(&state), (2, 1, 0));
+    state.audit();
+}
+
+/// Rule 31: one failed check makes all connections of its generation stale, and none that is younger.
+#[test]
+fn rule_31_invalidation_replaces_all_older_connections_and_no_younger_one() {
+    let mut state = Books::new(limits(3, 0));
+    let mut held = lend(&mut state, 3);
+    let dead = held.pop().unwrap();
+    for Granted { conn, holder } in held {
+        drop(state.put(holder, conn, origin()));
+    }
+    state.retire(dead.holder);
+    state.invalidate(dead.conn.generation);
+    drop(state.closed(origin()));
+
+    let (asked, actions) = state.acquire(origin(), request(Place::Tail), || 7);
+    assert_eq!(actions.close.len(), 2, "both idle ones are older");
+    let Asked::Queued(key) = asked else {
+        panic!("{asked:?}")
+    };
+    drop(state.opened(opened(10, actions.generation), origin()));
+    let Found::Granted(young) = state.poll(key, 7) else {
+        panic!("no grant")
+    };
+    // The same failure, reported by another holder of an old connection: no new generation.
+    state.invalidate(dead.conn.generation);
+    let actions = state.put(young.holder, young.conn, origin());
+    assert_eq!(actions.close, [], "the young one stays");
+    state.audit();
+}
+
+#[test]
+fn a_connection_whose_opening_began_before_an_invalidation_is_stale() {
+    let mut state = Books::new(limits(1, 0));
+    let (_, actions) = state.acquire(origin(), request(Place::Tail), || 0);
+    state.invalidate(actions.generation);
+    let late = state.opened(opened(0, actions.generation), origin());
+    assert_eq!(late.close.len(), 1);
+    assert_eq!(
+        (late.wake, late.connect),
+        (None, 0),
+        "the slot is not free yet"
+    );
+    let freed = state.closed(origin());
+    assert_eq!((freed.connect, freed.generation), (1, 1));
+}
+
+/// F18: what a waiter is told at its deadline depends on what it really waited for.
+#[test]
+fn f18_shortage_tells_exhausted_from_opening_from_down() {
+    let expire = |state: &mut Books| {
+        let (asked, actions) = state.acquire(origin(), request(Place::Tail), || 5);
+        let Asked::Queued(key) = asked else {
+            panic!("{asked:?}")
+        };
+        let Expired::TimedOut(shortage, 5) = state.expire(key) else {
+            panic!("served")
+        };
+        state.audit();
+        (shortage, actions.connect)
+    };
+    let mut full = Books::new(limits(1, 0));
+    let _held = lend(&mut full, 1);
+    let (shortage, _) = expire(&mut full);
+    assert!(
+        matches!(
+            shortage,
+            Shortage::Exhausted {
+                out: 1,
+                waiting: 1,
+                oldest: Some(_)
+            }
+        ),
+        "{shortage:?}"
+    );
+
+    let mut slow = Books::new(limits(1, 1));
+    let (shortage, connects) = expire(&mut slow);
+    assert_eq!(connects, 1);
+    assert_eq!(shortage, Shortage::Opening { out: 0, opening: 1 });
+
+    let down = &mut slow;
+    drop(down.open_failed(transient("refused"), origin()));
+    let (shortage, connects) = expire(down);
+    assert_eq!(connects, 0, "the pause is not over");
+    assert_eq!(
+        shortage,
+        Shortage::Down {
+            cause: "refused",
+            since: origin()
+        }
+    );
+}
+
+/// F17: any number of waiters, one attempt at a time, and a slow start.
+#[test]
+fn f17_an_outage_has_one_prober_and_ends_in_a_ramp() {
+    let mut state = Books::new(limits(20, 0));
+    let mut connects = 0;
+    for caller in 0..12 {
+        connects += state
+            .acquire(origin(), request(Place::Tail), || caller)
+            .1
+            .connect;
+    }
+    assert_eq!(connects, 8, "max_connecting");
+    let mut timers = Vec::new();
+    for _ in 0..8 {
+        let actions = state.open_failed(transient("refused"), origin());
+        assert_eq!((actions.connect, actions.wake), (0, None));
+        timers.extend(actions.arm_timer);
+    }
+    let [pause] = timers[..] else {
+        panic!("{timers:?}")
+    };
+    assert_eq!(state.tick(pause).connect, 1, "the prober");
+    let again = state.open_failed(transient("refused"), pause);
+    let longer = again.arm_timer.unwrap() - pause;
+    assert!(longer > pause - origin(), "the pause grows");
+    assert_eq!(state.tick(pause + longer).connect, 1);
+    let mut started = Vec::new();
+    for id in 0..3 {
+        started.push(state.opened(opened(id, 0), pause + longer).connect);
+    }
+    assert_eq!(started, [2, 2, 2], "2, then 4 in flight");
+    state.audit();
+}
+
+#[test]
+fn a_full_queue_refuses_newcomers_but_not_a_waiter_that_had_its_turn() {
+    let mut state = Books::new(Limits {
+        waiters_max: 1,
+        ..limits(1, 0)
+    });
+    let (first, _) = state.acquire(origin(), request(Place::Tail), || 0);
+    assert!(matches!(first, Asked::Queued(_)));
+    let (second, _) = state.acquire(origin(), request(Place::Tail), || 1);
+    assert_eq!(second, Asked::QueueFull { waiting: 1 });
+    let (again, _) = state.acquire(origin(), request(Place::Head), || 2);
+    assert!(matches!(again, Asked::Queued(_)));
+    let actions = state.opened(opened(0, 0), origin());
+    assert_eq!(actions.wake, Some(2), "before all others");
+}

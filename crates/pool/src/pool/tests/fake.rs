@@ -1,0 +1,171 @@
+//! A connector whose every call waits for the test to decide how it ends.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use thiserror::Error;
+use tokio::sync::Notify;
+
+use crate::connector::Connector;
+
+/// How a call ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gate {
+    Ok,
+    Error,
+    /// An error of which trying again cannot help.
+    Permanent,
+    Panic,
+    /// Not before [`Fake::release`], and then with success.
+    Held,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Call {
+    Connect,
+    Ping,
+    Reset,
+    Close,
+}
+
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{call:?} fails as planned")]
+pub(super) struct FakeError {
+    pub(super) call: Call,
+    pub(super) permanent: bool,
+}
+
+/// A connection that counts how many of its kind exist.
+#[derive(Debug)]
+pub(super) struct FakeConn {
+    pub(super) id: usize,
+    alive: Arc<AtomicUsize>,
+}
+
+impl Drop for FakeConn {
+    fn drop(&mut self) {
+        self.alive.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    /// What comes next, per call; then what comes always.
+    next: Vec<(Call, VecDeque<Gate>)>,
+    always: Vec<(Call, Gate)>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    plan: Mutex<Plan>,
+    calls: Mutex<Vec<Call>>,
+    opened: AtomicUsize,
+    alive: Arc<AtomicUsize>,
+    peak: AtomicUsize,
+    released: Notify,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Fake {
+    shared: Arc<Shared>,
+}
+
+impl Fake {
+    /// Decides how all calls of a kind end that nothing else was decided for. Without: well.
+    pub(super) fn always(&self, call: Call, gate: Gate) {
+        let mut plan = self.shared.plan.lock().unwrap();
+        plan.always.retain(|(planned, _)| *planned != call);
+        plan.always.push((call, gate));
+    }
+
+    /// Decides how the next calls of a kind end.
+    pub(super) fn next(&self, call: Call, gates: impl IntoIterator<Item = Gate>) {
+        let mut plan = self.shared.plan.lock().unwrap();
+        plan.next.retain(|(planned, _)| *planned != call);
+        plan.next.push((call, gates.into_iter().collect()));
+    }
+
+    /// Lets one call go on that is held.
+    pub(super) fn release(&self) {
+        self.shared.released.notify_one();
+    }
+
+    pub(super) fn count(&self, call: Call) -> usize {
+        let calls = self.shared.calls.lock().unwrap();
+        calls.iter().filter(|made| **made == call).count()
+    }
+
+    /// How many connections exist.
+    pub(super) fn alive(&self) -> usize {
+        self.shared.alive.load(Ordering::SeqCst)
+    }
+
+    /// How many connections existed at most.
+    pub(super) fn peak(&self) -> usize {
+        self.shared.peak.load(Ordering::SeqCst)
+    }
+
+    async fn pass(&self, call: Call) -> Result<(), FakeError> {
+        self.shared.calls.lock().unwrap().push(call);
+        let gate = {
+            let mut plan = self.shared.plan.lock().unwrap();
+            let next = plan
+                .next
+                .iter_mut()
+                .find(|(planned, _)| *planned == call)
+                .and_then(|(_, gates)| gates.pop_front());
+            let always = plan.always.iter().find(|(planned, _)| *planned == call);
+            next.or(always.map(|(_, gate)| *gate)).unwrap_or(Gate::Ok)
+        };
+        // A real call takes at least one turn.
+        tokio::task::yield_now().await;
+        match gate {
+            Gate::Ok => Ok(()),
+            Gate::Error | Gate::Permanent => Err(FakeError {
+                call,
+                permanent: gate == Gate::Permanent,
+            }),
+            Gate::Panic => std::panic::resume_unwind(Box::new("planned")),
+            Gate::Held => {
+                self.shared.released.notified().await;
+                Ok(())
+            }
+            Gate::Never => std::future::pending().await,
+        }
+    }
+}
+
+impl Connector for Fake {
+    type Connection = FakeConn;
+    type Error = FakeError;
+
+    async fn connect(&self) -> Result<FakeConn, FakeError> {
+        self.pass(Call::Connect).await?;
+        let alive = self.shared.alive.fetch_add(1, Ordering::SeqCst) + 1;
+        self.shared.peak.fetch_max(alive, Ordering::SeqCst);
+        Ok(FakeConn {
+            id: self.shared.opened.fetch_add(1, Ordering::SeqCst),
+            alive: Arc::clone(&self.shared.alive),
+        })
+    }
+
+    async fn ping(&self, _: &mut FakeConn) -> Result<(), FakeError> {
+        self.pass(Call::Ping).await
+    }
+
+    async fn reset(&self, _: &mut FakeConn) -> Result<(), FakeError> {
+        self.pass(Call::Reset).await
+    }
+
+    async fn close(&self, connection: FakeConn) -> Result<(), FakeError> {
+        let result = self.pass(Call::Close).await;
+        drop(connection);
+        result
+    }
+
+    fn is_permanent(&self, error: &FakeError) -> bool {
+        error.permanent
+    }
+}
