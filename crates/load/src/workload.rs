@@ -17,14 +17,14 @@ pub const OP_LOG_SCHEMA_SQL: [&str; 2] = [
 ];
 
 /// Reads the op log: rows of (`op` bigint, `count` bigint).
-pub const OP_LOG_READ_SQL: &str = "select op, count(*) from op_log group by op";
+pub const OP_LOG_READ_SQL: &str = "select op, count(*) as count from op_log group by op";
 
 /// Reads the bank: rows of (`account` int, `balance` bigint).
 pub const BANK_ACCOUNTS_READ_SQL: &str = "select account, balance from bank_account";
 
 /// Reads the bank's sum in one snapshot: one row of (`count` bigint, `total` bigint).
 pub const BANK_SUM_READ_SQL: &str =
-    "select count(*), coalesce(sum(balance), 0)::bigint from bank_account";
+    "select count(*) as count, coalesce(sum(balance), 0)::bigint as total from bank_account";
 
 /// The largest amount of one transfer; the smallest is 1.
 pub const TRANSFER_MAX: i64 = 100;
@@ -40,7 +40,7 @@ macro_rules! write_set_sql {
         [$((
             concat!("create table write_set_", $table, " (op bigint not null)"),
             concat!("insert into write_set_", $table, " (op) values ($1)"),
-            concat!("select op, count(*) from write_set_", $table, " group by op"),
+            concat!("select op, count(*) as count from write_set_", $table, " group by op"),
         )),*]
     };
 }
