@@ -244,6 +244,10 @@ fn certificates(path: &Path) -> Result<RootCerts, ureq::Error> {
             certificates.push(certificate);
         }
     }
+    if certificates.is_empty() {
+        let kind = io::ErrorKind::InvalidData;
+        return Err(io::Error::new(kind, "there is no certificate in it").into());
+    }
     Ok(RootCerts::from(certificates))
 }
 
@@ -326,3 +330,6 @@ fn libc() -> &'static str {
         "gnu"
     }
 }
+
+#[cfg(test)]
+mod tests;

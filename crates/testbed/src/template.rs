@@ -274,7 +274,9 @@ impl<'a> Template<'a> {
     }
 
     /// Gives the one database the name that runs use, without a server and so without a socket.
-    /// Renaming instead of creating saves each copy some hundred files.
+    ///
+    /// Renaming instead of creating, and doing without `template0`, halves the number of files of
+    /// each copy. `create database` works from `template1`.
     fn rename_database(&self, build: &Path, data: &Path) -> Result<(), TemplateError> {
         let program = self.binaries.program("postgres");
         let mut single = process::command(&program, self.account, build);
@@ -284,11 +286,13 @@ impl<'a> Template<'a> {
             .args(["-c", "exit_on_error=true"])
             .args(["-c", "dynamic_shared_memory_type=mmap"])
             .arg("template1");
-        self.finish(
-            program,
-            single,
-            &format!("alter database postgres rename to {DATABASE}\n"),
-        )
+        // One command per line is how the standalone server reads them.
+        let commands = format!(
+            "alter database postgres rename to {DATABASE}\n\
+             update pg_database set datistemplate = false where datname = 'template0'\n\
+             drop database template0\n"
+        );
+        self.finish(program, single, &commands)
     }
 
     fn finish(

@@ -47,13 +47,13 @@ pub enum StartError {
     #[error("start a private Postgres")]
     Find(#[source] FindError),
     /// There is no Postgres on this machine, and none could be downloaded.
-    #[error("start a private Postgres: {find}")]
+    #[error("start a private Postgres: failed to {find}, and then to download one")]
     NoPostgres {
         /// What was found on this machine.
         find: FindError,
         /// Why there is no download.
         #[source]
-        source: DownloadError,
+        source: Box<DownloadError>,
     },
     /// There is no data directory to start with.
     #[error("start a private Postgres")]

@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 use std::sync::Mutex;
 
@@ -12,7 +12,7 @@ use super::LocalConfig;
 use super::error::{StartError, says_full};
 use crate::account::{Account, server_uid};
 use crate::binaries::{Binaries, FindError, Search};
-use crate::download;
+use crate::download::{self, DownloadError};
 use crate::home::Home;
 use crate::process;
 use crate::processes;
@@ -40,16 +40,19 @@ fn check_run_id(run_id: &str) -> Result<(), StartError> {
     })
 }
 
+/// The Postgres that is here, else the one that `download` brings. One that was asked for and is
+/// of no use is an error: to take another would surprise.
 fn binaries(
-    chosen: Option<&Path>,
-    home: &Home,
+    search: &Search,
     account: Option<&Account>,
+    download: impl FnOnce() -> Result<Binaries, DownloadError>,
 ) -> Result<Binaries, StartError> {
-    match Search::here(chosen, &home.downloads()).find(account) {
+    match search.find(account) {
         Ok(found) => Ok(found),
-        Err(find @ FindError::None { .. }) => {
-            download::fetch(home, account).map_err(|source| StartError::NoPostgres { find, source })
-        }
+        Err(find @ FindError::None { .. }) => download().map_err(|source| StartError::NoPostgres {
+            find,
+            source: Box::new(source),
+        }),
         Err(chosen) => Err(StartError::Find(chosen)),
     }
 }
@@ -76,7 +79,10 @@ impl Server {
         let home =
             Home::open(config.home.as_deref(), account.as_ref()).map_err(StartError::Home)?;
         reap::before_start(&home, account.as_ref());
-        let binaries = binaries(config.bin_dir.as_deref(), &home, account.as_ref())?;
+        let search = Search::here(config.bin_dir.as_deref(), &home.downloads());
+        let binaries = binaries(&search, account.as_ref(), || {
+            download::fetch(&home, account.as_ref())
+        })?;
 
         let run = RunDir::create(&home, &config.run_id).map_err(|source| {
             if source.kind() == io::ErrorKind::AlreadyExists {
