@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 pub const TRIES: usize = 5;
 
 /// How long one connection with its first query may take.
-pub const TRY_DEADLINE: Duration = Duration::from_secs(5);
+const TRY_DEADLINE: Duration = Duration::from_secs(5);
 
 /// TLS as the server sees it, and the limits that hold for this role and this database; null
 /// where the server does not tell.
@@ -114,7 +114,7 @@ pub enum CheckError {
         #[source]
         source: sqlx::Error,
     },
-    /// Nothing within [`TRY_DEADLINE`].
+    /// Nothing within five seconds.
     #[error("{target} did not answer within {} s", TRY_DEADLINE.as_secs())]
     Silent {
         /// User, host, port and database.
@@ -193,7 +193,7 @@ pub async fn check(url: &DatabaseUrl) -> Result<Checked, CheckError> {
 
 /// Returns user, host, port and database of a URL, as messages name it.
 #[must_use]
-pub fn target_of(url: &DatabaseUrl) -> String {
+fn target_of(url: &DatabaseUrl) -> String {
     let (user, host, port) = (url.user(), url.host(), url.port());
     // Postgres' own rule for a URL that names no database.
     let database = url.database().unwrap_or(user);
@@ -206,7 +206,7 @@ pub fn target_of(url: &DatabaseUrl) -> String {
 
 /// Says what to do when a server cannot be reached or turns a client away.
 #[must_use]
-pub fn connect_advice(error: &sqlx::Error) -> String {
+pub(crate) fn connect_advice(error: &sqlx::Error) -> String {
     let text = match error {
         sqlx::Error::Database(answer) => match answer.code().as_deref() {
             Some("28P01") => "user or password are wrong",

@@ -19,7 +19,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 /// Where [`poolproof_faults`]' HTTP API listens by default.
-pub const PROXY_PORT: u16 = 8474;
+const PROXY_PORT: u16 = 8474;
 
 /// Below this a run may fill the disk.
 const ENOUGH_BYTES: u64 = 1 << 30;

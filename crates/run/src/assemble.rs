@@ -1,0 +1,294 @@
+//! Puts together the record of a run from what was asked, done and seen.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use poolproof_load::{Arrivals, Histograms};
+use poolproof_oracle::{
+    Ending, FaultEvent, GuaranteeStatus, OpCounts, OpRecord, Verdict, commits_in_doubt, counts,
+    recovery_us,
+};
+use poolproof_report::{
+    Connections, Environment, ErrorCount, FaultReport, HistogramRecord, Latencies, LoadInfo,
+    ObjectiveResult, OutcomeCounts, PhaseSpan, PoolSettings, Record, RunInfo, SCHEMA_ID,
+    SubjectRecord, Tool, timeline,
+};
+
+use crate::drive::{CutShort, Loaded};
+use crate::execute::Run;
+use crate::observe::Observed;
+use crate::scenario::format_duration;
+use crate::stage::Stage;
+use crate::time::micros;
+
+/// A generator whose lag has a higher 99th percentile than this did not keep up.
+const LAG_LIMIT: Duration = Duration::from_millis(5);
+/// The most buckets that a timeline has.
+const BUCKETS_MAX: u64 = 200;
+/// The narrowest bucket, in microseconds.
+const BUCKET_MIN_US: u64 = 100_000;
+
+/// Puts the record together and gives the verdict.
+pub(crate) fn assemble(
+    run: &Run,
+    stage: &Stage,
+    loaded: &Loaded,
+    observed: Observed,
+    phases: Vec<PhaseSpan>,
+) -> Record {
+    let connect_times = stage.subject.take_connect_times();
+    let histograms = Histograms::from_records(&loaded.records, &connect_times);
+    let lag_p99 = Duration::from_micros(histograms.lag.value_at_quantile(0.99));
+    let performance_valid = lag_p99 <= LAG_LIMIT;
+    let faults = fault_reports(run, loaded);
+    let objectives = objectives(run, &faults, performance_valid, lag_p99);
+    let (verdict, reasons) = verdict(loaded, &observed, &objectives);
+    let store = observed.store.as_ref().ok();
+    Record {
+        schema: SCHEMA_ID.to_owned(),
+        tool: Tool {
+            name: "poolproof".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        },
+        run: run_info(run, loaded),
+        verdict,
+        verdict_reasons: reasons,
+        subject: subject(run, stage),
+        environment: environment(run, stage),
+        load: load_info(run),
+        phases,
+        guarantees: observed.guarantees,
+        objectives,
+        performance_valid,
+        outcomes: outcomes(&loaded.records),
+        errors: errors(&loaded.records),
+        commits_in_doubt: commits_in_doubt(&loaded.records, store),
+        connections: Connections::from_samples(&loaded.seen.samples),
+        latencies: latencies(&histograms),
+        timeline: buckets(loaded),
+        faults,
+    }
+}
+
+fn run_info(run: &Run, loaded: &Loaded) -> RunInfo {
+    let options = &run.options;
+    let partial = loaded.cut_short.map(|(why, at)| {
+        let at = at.as_secs_f64();
+        match why {
+            CutShort::Interrupted => format!("interrupted {at:.1} s into the load"),
+            CutShort::ServerLost => format!("the server died {at:.1} s into the load"),
+        }
+    });
+    RunInfo {
+        id: run.id.clone(),
+        scenario: options.scenario.name.clone(),
+        title: options.scenario.title.clone(),
+        seed: options.seed,
+        started_at: loaded.started_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        duration_us: micros(loaded.offered_for),
+        quiescence_us: loaded.quiescent_after.map(micros),
+        partial,
+        replay: options.replay.clone(),
+        schedule_sha256: run.schedule_sha256.clone(),
+        scenario_sha256: options.scenario.sha256.clone(),
+        notes: options.notes.iter().chain(&loaded.notes).cloned().collect(),
+    }
+}
+
+fn subject(run: &Run, stage: &Stage) -> SubjectRecord {
+    let info = stage.subject.info();
+    let pool = &run.options.scenario.pool;
+    SubjectRecord {
+        name: info.name,
+        version: info.version,
+        description: info.description,
+        settings: PoolSettings {
+            pool_size: pool.pool_size,
+            max_overflow: pool.max_overflow,
+            pool_timeout_us: micros(pool.pool_timeout),
+            pre_ping: pool.pre_ping,
+        },
+    }
+}
+
+fn environment(run: &Run, stage: &Stage) -> Environment {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    // An existing server keeps its own settings.
+    let settings = stage
+        .cluster
+        .as_ref()
+        .map(|_| run.options.scenario.postgres.settings.clone());
+    Environment {
+        os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        cores: u32::try_from(cores).unwrap_or(u32::MAX),
+        postgres: stage.server.version_text.clone(),
+        postgres_source: stage.source.clone(),
+        postgres_settings: settings.unwrap_or_default(),
+    }
+}
+
+fn load_info(run: &Run) -> LoadInfo {
+    let mut workloads = BTreeMap::new();
+    let mut endings = BTreeMap::new();
+    for op in &run.schedule.ops {
+        *workloads.entry(op.workload.to_string()).or_default() += 1;
+        let ending = match op.ending {
+            Ending::Commit => "commit",
+            Ending::Rollback => "rollback",
+            Ending::Panic => "panic",
+            Ending::Cancel { .. } => "cancel",
+        };
+        *endings.entry(ending.to_owned()).or_default() += 1;
+    }
+    let arrivals = match run.spec.arrivals {
+        Arrivals::Poisson => "open loop, Poisson",
+        Arrivals::Uniform => "open loop, equal gaps",
+    };
+    LoadInfo {
+        arrivals: arrivals.to_owned(),
+        rate_per_s: run.spec.rate_per_s,
+        deadline_us: micros(run.spec.deadline),
+        workloads,
+        endings,
+    }
+}
+
+fn fault_reports(run: &Run, loaded: &Loaded) -> Vec<FaultReport> {
+    let target = micros(run.options.scenario.objective.response);
+    let load_end = micros(loaded.offered_for);
+    let report = |event: &FaultEvent| FaultReport {
+        recovery_us: recovery_us(&loaded.records, event.end_us, load_end, target),
+        recovery_target_us: target,
+        event: event.clone(),
+    };
+    loaded.faults.iter().map(report).collect()
+}
+
+/// Judges the recovery from each fault against the scenario's limit, where it sets one.
+fn objectives(
+    run: &Run,
+    faults: &[FaultReport],
+    performance_valid: bool,
+    lag_p99: Duration,
+) -> Vec<ObjectiveResult> {
+    let Some(limit) = run.options.scenario.objective.recovery else {
+        return Vec::new();
+    };
+    let judge = |fault: &FaultReport| {
+        let measured = fault.recovery_us.map(Duration::from_micros);
+        let status = if !performance_valid {
+            GuaranteeStatus::Void(format!(
+                "the generator lagged by {} at p99, so no time can be trusted",
+                format_duration(lag_p99)
+            ))
+        } else if measured.is_some_and(|recovery| recovery <= limit) {
+            GuaranteeStatus::Held
+        } else {
+            GuaranteeStatus::Violated
+        };
+        let measured = measured.map_or("not within the load".to_owned(), format_duration);
+        ObjectiveResult {
+            name: format!("recovery from {}", fault.event.name),
+            summary: format!("at most {}: {measured}", format_duration(limit)),
+            status,
+        }
+    };
+    faults.iter().map(judge).collect()
+}
+
+fn verdict(
+    loaded: &Loaded,
+    observed: &Observed,
+    objectives: &[ObjectiveResult],
+) -> (Verdict, Vec<String>) {
+    let statuses: Vec<_> = objectives
+        .iter()
+        .map(|objective| objective.status.clone())
+        .collect();
+    let (verdict, mut reasons) =
+        poolproof_oracle::verdict(&observed.guarantees, &statuses, &loaded.faults);
+    if observed.server_lost {
+        reasons.insert(
+            0,
+            "the server died and did not come back: see its log, and run again".into(),
+        );
+    }
+    // What was left out might have failed, so a run that was cut short passes nothing.
+    let partial = loaded.cut_short.is_some() || observed.server_lost;
+    let verdict = if partial && verdict == Verdict::Pass {
+        Verdict::Inconclusive
+    } else {
+        verdict
+    };
+    (verdict, reasons)
+}
+
+fn outcomes(records: &[OpRecord]) -> OutcomeCounts {
+    let OpCounts {
+        offered,
+        ok,
+        fail,
+        info,
+        shed,
+        committed,
+        rolled_back,
+        panicked,
+        cancelled,
+        stuck,
+    } = counts(records);
+    OutcomeCounts {
+        offered,
+        ok,
+        fail,
+        info,
+        shed,
+        committed,
+        rolled_back,
+        panicked,
+        cancelled,
+        stuck,
+    }
+}
+
+fn errors(records: &[OpRecord]) -> Vec<ErrorCount> {
+    let mut counts: BTreeMap<&str, ErrorCount> = BTreeMap::new();
+    for error in records.iter().filter_map(|record| record.error.as_ref()) {
+        let category = error.category.as_str();
+        let entry = counts.entry(category).or_insert_with(|| ErrorCount {
+            category: category.to_owned(),
+            count: 0,
+            planned: matches!(category, "cancelled" | "panicked"),
+            example: error.message.clone(),
+        });
+        entry.count += 1;
+    }
+    let mut errors: Vec<_> = counts.into_values().collect();
+    errors.sort_by_key(|entry| std::cmp::Reverse(entry.count));
+    errors
+}
+
+fn latencies(histograms: &Histograms) -> Latencies {
+    let record = |histogram| {
+        HistogramRecord::from_histogram(histogram).expect("bug: our histograms can be encoded")
+    };
+    Latencies {
+        acquire: record(&histograms.acquire),
+        queue_wait: record(&histograms.queue_wait),
+        hold: record(&histograms.hold),
+        response: record(&histograms.response),
+        connect: record(&histograms.connect),
+        lag: record(&histograms.lag),
+    }
+}
+
+fn buckets(loaded: &Loaded) -> Vec<poolproof_report::Bucket> {
+    let last_end = loaded
+        .records
+        .iter()
+        .filter_map(|record| record.ended_us)
+        .max()
+        .unwrap_or(0);
+    let end = micros(loaded.offered_for).max(last_end);
+    let width = end.div_ceil(BUCKETS_MAX).div_ceil(BUCKET_MIN_US).max(1) * BUCKET_MIN_US;
+    timeline(&loaded.records, &loaded.seen.samples, width, end)
+}

@@ -1,0 +1,249 @@
+//! The load, with the faults in it: from the first arrival until nothing is in flight.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use poolproof_load::{Finished, Gauges, Running, WeightedWorkload, Workload};
+use poolproof_oracle::{FaultEvent, OpRecord};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::execute::Run;
+use crate::inject::{self, Aim};
+use crate::interrupt::Interrupt;
+use crate::namespace::Tables;
+use crate::progress::{Progress, ProgressSink, Tick};
+use crate::stage::{PROXY, Stage};
+use crate::watch::{Seen, Watch};
+
+/// How long quiescence is waited for.
+pub(crate) const QUIESCENCE: Duration = Duration::from_secs(10);
+/// How long it is waited for when the load was cut short.
+const HURRIED: Duration = Duration::from_secs(2);
+/// How often progress is told, and a local server looked at, while the load is on.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Why a load ended before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CutShort {
+    Interrupted,
+    ServerLost,
+}
+
+/// What the load left.
+pub(crate) struct Loaded {
+    pub(crate) records: Vec<OpRecord>,
+    pub(crate) faults: Vec<FaultEvent>,
+    pub(crate) seen: Seen,
+    /// Why and when it ended before its time, if it did.
+    pub(crate) cut_short: Option<(CutShort, Duration)>,
+    /// How long ops were offered.
+    pub(crate) offered_for: Duration,
+    /// From the last arrival to the last end; none when some op never ended.
+    pub(crate) quiescent_after: Option<Duration>,
+    pub(crate) started_at: Timestamp,
+    pub(crate) origin: Instant,
+    /// What went wrong beside the ops, for the reader.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Offers the load, injects the faults, heals them, and waits until nothing is in flight.
+pub(crate) async fn drive(run: &Run, stage: &Stage, progress: &mut ProgressSink<'_>) -> Loaded {
+    let mut notes = Vec::new();
+    let bank = bank_reader(run, stage, &mut notes).await;
+    let origin = Instant::now();
+    let started_at = Timestamp::now();
+    let running = poolproof_load::start(stage.subject.clone(), run.schedule.clone(), origin);
+    let (end_faults, ended) = Interrupt::new();
+    let (news, heard) = mpsc::unbounded_channel();
+    let aim = aim(stage, &running, origin, news, ended);
+    let faults = inject::start(&aim, &run.options.scenario.faults);
+    let mut watch = Watch {
+        subject: stage.subject.clone(),
+        aim,
+        bank,
+    };
+    let mut seen = Seen::default();
+
+    let mut scene = Scene {
+        run,
+        stage,
+        origin,
+        heard,
+        progress,
+    };
+    let cut_short = tokio::select! {
+        cut_short = scene.offer(&running) => cut_short,
+        never = watch.run(&mut seen) => match never {},
+    };
+    running.stop_arrivals();
+    let offered_for = origin.elapsed();
+    end_faults.trigger();
+    let faults = tokio::select! {
+        faults = scene.heal(faults, &mut notes) => faults,
+        never = watch.run(&mut seen) => match never {},
+    };
+    let wait = if cut_short.is_some() {
+        HURRIED
+    } else {
+        QUIESCENCE
+    };
+    let healed = origin.elapsed();
+    let finished = tokio::select! {
+        finished = running.finish(wait) => finished,
+        never = watch.run(&mut seen) => match never {},
+    };
+    seen.samples.push(watch.sample());
+    scene.quiesced(origin.elapsed() - healed, &finished);
+    notes.extend(seen.bank_problem.take().map(|problem| {
+        format!("the bank could not be read any more while the load was on: {problem}")
+    }));
+    Loaded {
+        records: finished.records,
+        faults,
+        seen,
+        cut_short: cut_short.map(|reason| (reason, offered_for)),
+        offered_for,
+        quiescent_after: finished.quiescent_after,
+        started_at,
+        origin,
+        notes,
+    }
+}
+
+/// Connects the reader of the bank's total, where there is a bank.
+async fn bank_reader(run: &Run, stage: &Stage, notes: &mut Vec<String>) -> Option<Tables> {
+    let banked = |weighted: &WeightedWorkload| matches!(weighted.workload, Workload::Bank { .. });
+    if !run.spec.workloads.iter().any(banked) {
+        return None;
+    }
+    match Tables::connect(&stage.direct, &stage.schema).await {
+        Ok(tables) => Some(tables),
+        Err(error) => {
+            notes.push(format!(
+                "the bank could not be watched while the load was on: {error}"
+            ));
+            None
+        }
+    }
+}
+
+fn aim(
+    stage: &Stage,
+    running: &Running,
+    origin: Instant,
+    progress: mpsc::UnboundedSender<Progress>,
+    ended: Interrupt,
+) -> Aim {
+    Aim {
+        proxies: stage.proxies.clone(),
+        proxy: PROXY.to_owned(),
+        direct: stage.direct.clone(),
+        application_name: stage.application_name.clone(),
+        gauges: running.gauges(),
+        origin,
+        progress,
+        ended,
+    }
+}
+
+/// The load as the user sees it.
+struct Scene<'a, 'p> {
+    run: &'a Run,
+    stage: &'a Stage,
+    origin: Instant,
+    heard: mpsc::UnboundedReceiver<Progress>,
+    progress: &'a mut ProgressSink<'p>,
+}
+
+impl Scene<'_, '_> {
+    /// Tells how the load goes on until the last arrival, and why it ended early if it did.
+    async fn offer(&mut self, running: &Running) -> Option<CutShort> {
+        let spec = &self.run.spec;
+        (self.progress)(Progress::PhaseStarted {
+            name: "load".to_owned(),
+            detail: format!(
+                "{} ops/s for {} s",
+                spec.rate_per_s,
+                spec.duration.as_secs_f64()
+            ),
+        });
+        let gauges = running.gauges();
+        let end = self.origin + spec.duration;
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                // The load lasts as long as was asked, also when its last arrival came earlier.
+                () = tokio::time::sleep_until(end) => break None,
+                () = self.run.interrupt.triggered() => break Some(CutShort::Interrupted),
+                Some(news) = self.heard.recv() => (self.progress)(news),
+                _ = ticks.tick() => {
+                    if self.stage.server_is_gone() {
+                        break Some(CutShort::ServerLost);
+                    }
+                    let tick = self.tick(&gauges);
+                    (self.progress)(Progress::Tick(tick));
+                }
+            }
+        }
+    }
+
+    /// Waits for the faults to be undone and makes sure that nothing of them is left.
+    async fn heal(
+        &mut self,
+        mut faults: JoinSet<(usize, Option<FaultEvent>)>,
+        notes: &mut Vec<String>,
+    ) -> Vec<FaultEvent> {
+        let mut events = Vec::new();
+        while let Some(joined) = faults.join_next().await {
+            match joined {
+                Ok((index, Some(event))) => events.push((index, event)),
+                Ok((index, None)) => notes.push(format!(
+                    "the load ended before the fault \"{}\" could begin",
+                    self.run.options.scenario.faults[index].name
+                )),
+                Err(error) => notes.push(format!("a fault ended in a panic: {error}")),
+            }
+        }
+        while let Ok(news) = self.heard.try_recv() {
+            (self.progress)(news);
+        }
+        if let Err(error) = self.stage.proxies.reset().await {
+            notes.push(format!("the fault proxy could not be healed: {error}"));
+        }
+        events.sort_by_key(|(_, event)| event.start_us);
+        events.into_iter().map(|(_, event)| event).collect()
+    }
+
+    fn quiesced(&mut self, took: Duration, finished: &Finished) {
+        let stuck = finished
+            .records
+            .iter()
+            .filter(|record| record.ended_us.is_none())
+            .count();
+        let detail = match finished.quiescent_after {
+            Some(after) => format!("all ops ended {} ms after the load", after.as_millis()),
+            None => format!("{stuck} ops never ended"),
+        };
+        (self.progress)(Progress::PhaseEnded {
+            name: "load".to_owned(),
+            detail,
+            took,
+        });
+    }
+
+    fn tick(&self, gauges: &Gauges) -> Tick {
+        Tick {
+            at: self.origin.elapsed(),
+            duration: self.run.spec.duration,
+            started: gauges.started(),
+            ok: gauges.ok(),
+            fail: gauges.fail(),
+            info: gauges.info(),
+            shed: gauges.shed(),
+            in_flight: gauges.in_flight(),
+        }
+    }
+}

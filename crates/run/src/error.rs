@@ -1,0 +1,164 @@
+//! Why a run could not be started, or could not be finished.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Why [`crate::execute`] has no verdict to give.
+///
+/// Reads well after "failed to run the scenario: ".
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The database is not loopback and the two consents are missing or do not match.
+    #[error("{host} is not this machine, and faults are aimed only at what they may break")]
+    NotLoopback {
+        /// The host that was named.
+        host: String,
+        /// The database that was named.
+        database: String,
+    },
+    /// `--confirm-database` names another database than the URL does.
+    #[error("--confirm-database names \"{confirmed}\", but the URL names \"{database}\"")]
+    WrongConfirmation {
+        /// What the flag says.
+        confirmed: String,
+        /// What the URL says.
+        database: String,
+    },
+    /// The URL names a socket directory, which a TCP proxy cannot stand before.
+    #[error("{host} is a socket directory, and the fault proxy speaks TCP")]
+    NotTcp {
+        /// What the URL says.
+        host: String,
+    },
+    /// The load cannot be generated.
+    #[error("the load of the scenario cannot be generated")]
+    Schedule(#[from] poolproof_load::ScheduleError),
+    /// The local cluster did not start.
+    #[error("the local Postgres did not start")]
+    Start(#[source] Box<poolproof_testbed::StartError>),
+    /// The server cannot be reached.
+    #[error("no connection to {target}")]
+    Connect {
+        /// Host, port and database, without a password.
+        target: String,
+        /// What the attempt came to.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The tables could not be made.
+    #[error("the tables could not be created in schema {schema}")]
+    Prepare {
+        /// The run's own schema.
+        schema: String,
+        /// The server's answer.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The fault proxy did not start.
+    #[error("the fault proxy did not start")]
+    Proxy(#[source] poolproof_faults::ProxyError),
+    /// The pool under test could not be built.
+    #[error("the subject {name} could not be built")]
+    Subject {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: poolproof_subjects::BuildError,
+    },
+    /// The report could not be written.
+    #[error("the report could not be written to {}", path.display())]
+    Report {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The interrupt came before there was anything to report.
+    #[error("interrupted before the load began, so there is nothing to report")]
+    Interrupted,
+    /// Setting up took too long.
+    #[error("{step} did not end within {} s", limit.as_secs())]
+    Slow {
+        /// What was waited for.
+        step: &'static str,
+        /// For how long.
+        limit: Duration,
+    },
+}
+
+impl RunError {
+    /// Returns the exit code that stands for it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotLoopback { .. }
+            | Self::WrongConfirmation { .. }
+            | Self::NotTcp { .. }
+            | Self::Schedule(_) => 2,
+            Self::Start(_)
+            | Self::Connect { .. }
+            | Self::Prepare { .. }
+            | Self::Proxy(_)
+            | Self::Subject { .. }
+            | Self::Report { .. }
+            | Self::Slow { .. } => 3,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// Returns what to do about it.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::NotLoopback { database, .. } => Some(format!(
+                "if {database} may be loaded, cut off and broken, say so twice: \
+                 --allow-remote --confirm-database {database}"
+            )),
+            Self::WrongConfirmation { database, .. } => Some(format!(
+                "check which database you mean; the flag must say {database}"
+            )),
+            Self::NotTcp { .. } => {
+                Some("name a host and a port, such as postgres://user@127.0.0.1:5432/db".into())
+            }
+            Self::Start(source) => source.help(),
+            Self::Connect { .. } => Some(
+                "`poolproof check URL` says more; is the server up, and do host, port, user and \
+                 database match?"
+                    .into(),
+            ),
+            Self::Prepare { .. } => Some(
+                "the role must be allowed to create a schema in that database \
+                 (GRANT CREATE ON DATABASE …)"
+                    .into(),
+            ),
+            Self::Report { .. } => {
+                Some("free some space or choose another folder with --out".into())
+            }
+            Self::Schedule(_)
+            | Self::Proxy(_)
+            | Self::Subject { .. }
+            | Self::Slow { .. }
+            | Self::Interrupted => None,
+        }
+    }
+}
+
+/// Returns an error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some libraries repeat the cause in their own text.
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,236 @@
+//! One run from its options to its record: set up, load and break, heal, wait, judge, write.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use poolproof_load::{LoadSpec, Schedule, Workload};
+use poolproof_pool::DatabaseUrl;
+use poolproof_report::{PhaseSpan, Record};
+use poolproof_subjects::SubjectKind;
+use tokio::time::Instant;
+
+use crate::RunError;
+use crate::assemble::assemble;
+use crate::blast::RemoteConsent;
+use crate::drive::{CutShort, Loaded, drive};
+use crate::interrupt::Interrupt;
+use crate::observe::{Observed, observe};
+use crate::output::{HISTORY_SCHEMA, HistoryHeader, RunFolder};
+use crate::progress::ProgressSink;
+use crate::scenario::Scenario;
+use crate::stage::{Stage, phase};
+use crate::time::signed_micros;
+
+/// Which server a run is aimed at.
+#[derive(Debug, Clone)]
+pub enum PostgresChoice {
+    /// A private cluster, started for the run and removed after it.
+    Local,
+    /// A server that exists; see [`crate::check_blast_radius`].
+    Url(DatabaseUrl),
+}
+
+/// What to run, on what, and where to leave the reports.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// The server.
+    pub postgres: PostgresChoice,
+    /// The pool under test.
+    pub subject: SubjectKind,
+    /// The only source of randomness.
+    pub seed: u64,
+    /// The folder that holds all reports.
+    pub out: PathBuf,
+    /// What the user said about a server that is not loopback.
+    pub remote: RemoteConsent,
+    /// The command that replays the run, without a password.
+    pub replay: String,
+    /// Remarks for the report that were made before the run, such as a scaled schedule.
+    pub notes: Vec<String>,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Finished {
+    /// Everything that is known.
+    pub record: Record,
+    /// The folder with the reports.
+    pub dir: PathBuf,
+    /// The exit code: the verdict's, or 3 when the server was lost, or 130 when interrupted.
+    pub exit_code: u8,
+}
+
+/// Runs a scenario and judges it.
+///
+/// Everything that it starts is stopped and removed before it returns. An interrupt during the
+/// load still yields a record, marked partial.
+///
+/// # Errors
+/// [`RunError`] when there is nothing to judge: the set-up failed or was refused, or the report
+/// could not be written.
+///
+/// # Cancel safety
+/// Not safe: use `interrupt`. Dropping the future stops a local cluster, but leaves a schema in an
+/// existing database for the next run to remove.
+pub async fn execute(
+    options: RunOptions,
+    progress: &mut ProgressSink<'_>,
+    interrupt: Interrupt,
+) -> Result<Finished, RunError> {
+    let run = Run::plan(options, interrupt)?;
+    match run.perform(progress).await {
+        Ok((record, exit_code)) => {
+            run.folder.write_reports(&record)?;
+            Ok(Finished {
+                record,
+                dir: run.folder.path().to_owned(),
+                exit_code,
+            })
+        }
+        // What was written before the disk was full stays.
+        Err(error @ RunError::Report { .. }) => Err(error),
+        Err(error) => {
+            run.folder.discard()?;
+            Err(error)
+        }
+    }
+}
+
+/// One run: what was asked, and what follows from it before anything is started.
+pub(crate) struct Run {
+    pub(crate) id: String,
+    pub(crate) options: RunOptions,
+    pub(crate) interrupt: Interrupt,
+    pub(crate) spec: LoadSpec,
+    pub(crate) schedule: Arc<Schedule>,
+    pub(crate) schedule_sha256: String,
+    pub(crate) began: Instant,
+    folder: RunFolder,
+}
+
+impl Run {
+    fn plan(options: RunOptions, interrupt: Interrupt) -> Result<Self, RunError> {
+        let began = Instant::now();
+        let spec = options.scenario.load.clone();
+        let schedule = Schedule::generate(&spec, options.seed)?;
+        let now = Timestamp::now();
+        let stamp = format!("{}-s{}", now.strftime("%Y%m%dT%H%M%SZ"), options.seed);
+        let folder = RunFolder::create(&options.out, &options.scenario.name, &stamp)?;
+        Ok(Self {
+            id: run_id(now),
+            interrupt,
+            spec,
+            schedule_sha256: schedule.sha256(),
+            schedule: Arc::new(schedule),
+            began,
+            folder,
+            options,
+        })
+    }
+
+    /// Sets the stage, judges on it, and takes it down whatever came of it.
+    async fn perform(&self, progress: &mut ProgressSink<'_>) -> Result<(Record, u8), RunError> {
+        let mut stage = tokio::select! {
+            stage = Stage::set_up(self, progress) => stage?,
+            () = self.interrupt.triggered() => return Err(RunError::Interrupted),
+        };
+        let judged = self.judge(&mut stage, progress).await;
+        let problems = phase(
+            progress,
+            "stop",
+            "close, stop and remove everything",
+            async {
+                let problems = stage.teardown().await;
+                let detail = if problems.is_empty() {
+                    "nothing left".to_owned()
+                } else {
+                    problems.join("; ")
+                };
+                Ok((problems, detail))
+            },
+        )
+        .await?;
+        let (mut record, exit_code) = judged?;
+        record.run.notes.extend(problems);
+        Ok((record, exit_code))
+    }
+
+    async fn judge(
+        &self,
+        stage: &mut Stage,
+        progress: &mut ProgressSink<'_>,
+    ) -> Result<(Record, u8), RunError> {
+        self.folder.begin_history(&HistoryHeader {
+            schema: HISTORY_SCHEMA,
+            run: &self.id,
+            scenario: &self.options.scenario.name,
+            subject: &self.options.subject.to_string(),
+            seed: self.options.seed,
+            schedule_sha256: &self.schedule_sha256,
+        })?;
+        let loaded = drive(self, stage, progress).await;
+        self.folder
+            .append_history(&loaded.records, &loaded.faults, &loaded.seen.samples)?;
+        let observed = phase(
+            progress,
+            "judge",
+            "look at pool, server and tables",
+            async {
+                let observed = observe(self, stage, &loaded).await;
+                let detail = observed.describe();
+                Ok((observed, detail))
+            },
+        )
+        .await?;
+        let phases = self.phases(&loaded);
+        let exit_code = exit_code(&loaded, &observed);
+        let record = assemble(self, stage, &loaded, observed, phases);
+        let exit_code = exit_code.unwrap_or_else(|| record.verdict.exit_code());
+        Ok((record, exit_code))
+    }
+
+    pub(crate) fn workloads(&self) -> Vec<Workload> {
+        self.spec
+            .workloads
+            .iter()
+            .map(|weighted| weighted.workload)
+            .collect()
+    }
+
+    fn phases(&self, loaded: &Loaded) -> Vec<PhaseSpan> {
+        let offered = signed_micros(loaded.offered_for);
+        let set_up = signed_micros(loaded.origin - self.began);
+        let span = |name: &str, start_us, end_us| PhaseSpan {
+            name: name.into(),
+            start_us,
+            end_us,
+        };
+        vec![
+            span("set-up", -set_up, 0),
+            span("load", 0, offered),
+            span(
+                "quiescence and judging",
+                offered,
+                signed_micros(loaded.origin.elapsed()),
+            ),
+        ]
+    }
+}
+
+/// Returns the exit code where it is not the verdict's.
+fn exit_code(loaded: &Loaded, observed: &Observed) -> Option<u8> {
+    match loaded.cut_short {
+        Some((CutShort::Interrupted, _)) => Some(130),
+        Some((CutShort::ServerLost, _)) => Some(3),
+        None => observed.server_lost.then_some(3),
+    }
+}
+
+/// Returns an id that no other run on this server shares: time and process, in hexadecimal.
+fn run_id(now: Timestamp) -> String {
+    let micros = now.as_microsecond().unsigned_abs() & 0xff_ffff_ffff;
+    format!("{micros:010x}{:06x}", std::process::id() & 0xff_ffff)
+}

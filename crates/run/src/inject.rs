@@ -1,0 +1,336 @@
+//! Injects the faults of a scenario at their times, sees their effect, and heals them.
+//!
+//! Each fault is a task of its own: it waits for its time, notes what the proxy counted so far,
+//! injects, reads the toxic back, waits for its end, heals, and compares. A fault whose effect was
+//! not seen says so in its event; what depends on it is not judged as if it had happened.
+
+use std::time::Duration;
+
+use poolproof_faults::{Proxies, ProxyPatch, ProxyStats, Stream, Toxic, ToxicSpec};
+use poolproof_load::Gauges;
+use poolproof_oracle::{FaultEffect, FaultEvent};
+use poolproof_testbed::{Admin, ServerFault};
+use sqlx::postgres::PgConnectOptions;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::error::chain;
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::scenario::{FaultKind, FaultPlan};
+use crate::time::micros;
+
+/// How long a fault waits for the moment that it needs (commits in flight, an open transaction).
+const MOMENT: Duration = Duration::from_secs(2);
+/// How often it looks for that moment: well below the latency that keeps commits in flight.
+const LOOK: Duration = Duration::from_millis(1);
+/// How long the effect of an instant fault may take to show.
+const EFFECT: Duration = Duration::from_secs(2);
+
+/// What the faults of a run are aimed at.
+#[derive(Clone)]
+pub(crate) struct Aim {
+    pub(crate) proxies: Proxies,
+    pub(crate) proxy: String,
+    /// Straight to the server, for server faults.
+    pub(crate) direct: PgConnectOptions,
+    pub(crate) application_name: String,
+    pub(crate) gauges: Arc<Gauges>,
+    pub(crate) origin: Instant,
+    pub(crate) progress: mpsc::UnboundedSender<Progress>,
+    /// Pulled when the load is over or cut short: windows end, what has not begun stays undone.
+    pub(crate) ended: Interrupt,
+}
+
+/// Starts one task per fault.
+pub(crate) fn start(aim: &Aim, plans: &[FaultPlan]) -> JoinSet<(usize, Option<FaultEvent>)> {
+    let mut tasks = JoinSet::new();
+    for (index, plan) in plans.iter().cloned().enumerate() {
+        let aim = aim.clone();
+        tasks.spawn(async move { (index, run_one(&aim, &plan).await) });
+    }
+    tasks
+}
+
+/// What was seen of a fault, before it is put into words.
+type Seen = Result<(u64, &'static str), String>;
+
+/// Runs one fault from its time to its end; none when the load ended before its time.
+async fn run_one(aim: &Aim, plan: &FaultPlan) -> Option<FaultEvent> {
+    tokio::select! {
+        () = tokio::time::sleep_until(aim.origin + plan.at) => {}
+        () = aim.ended.triggered() => return None,
+    }
+    let mut start = aim.origin.elapsed();
+    aim.say(Progress::FaultStarted {
+        name: plan.name.clone(),
+        title: plan.kind.title(),
+        at: start,
+    });
+    let seen = match plan.kind {
+        FaultKind::Reset { commits_in_flight } => {
+            let met = aim.commits_in_flight(commits_in_flight).await;
+            start = aim.origin.elapsed();
+            if met {
+                aim.reset().await
+            } else {
+                Err(too_few_commits(commits_in_flight))
+            }
+        }
+        FaultKind::TerminateBackend { target } => {
+            let seen = aim
+                .terminate(ServerFault::TerminateBackend { target })
+                .await;
+            start = aim.origin.elapsed();
+            seen
+        }
+        FaultKind::Down => aim.down(plan).await,
+        FaultKind::Latency { latency, jitter } => {
+            let toxic = Toxic::Latency {
+                latency_ms: millis(latency),
+                jitter_ms: millis(jitter),
+            };
+            aim.window(plan, toxic, &[Stream::Downstream], held).await
+        }
+        FaultKind::Bandwidth { rate_kb_s } => {
+            let toxic = Toxic::Bandwidth { rate_kb_s };
+            aim.window(plan, toxic, &[Stream::Downstream], held).await
+        }
+        FaultKind::Silence => {
+            let toxic = Toxic::Timeout { timeout_ms: 0 };
+            aim.window(
+                plan,
+                toxic,
+                &[Stream::Upstream, Stream::Downstream],
+                swallowed,
+            )
+            .await
+        }
+    };
+    let now = aim.origin.elapsed();
+    let end = if plan.duration.is_some() { now } else { start };
+    let effect = describe(seen);
+    aim.say(Progress::FaultEnded {
+        name: plan.name.clone(),
+        effect: phrase(&effect),
+        at: now,
+    });
+    Some(FaultEvent {
+        name: plan.name.clone(),
+        kind: plan.kind.word().to_owned(),
+        title: plan.kind.title(),
+        start_us: micros(start),
+        end_us: micros(end),
+        effect,
+    })
+}
+
+impl Aim {
+    fn say(&self, news: Progress) {
+        // The receiver is gone only when the run itself is being dropped.
+        drop(self.progress.send(news));
+    }
+
+    pub(crate) fn stats(&self) -> Result<ProxyStats, String> {
+        self.proxies
+            .stats(&self.proxy)
+            .map_err(|error| error.to_string())
+    }
+
+    /// Waits for a window's end, or for the end of the load.
+    async fn wait_out(&self, plan: &FaultPlan) {
+        tokio::select! {
+            () = tokio::time::sleep_until(self.origin + plan.end()) => {}
+            () = self.ended.triggered() => {}
+        }
+    }
+
+    /// Waits until at least `wanted` commits are in flight.
+    async fn commits_in_flight(&self, wanted: u32) -> bool {
+        let until = Instant::now() + MOMENT;
+        while self.gauges.commits_in_flight() < u64::from(wanted) {
+            if Instant::now() >= until || self.ended.is_triggered() {
+                return false;
+            }
+            pause().await;
+        }
+        true
+    }
+
+    async fn reset(&self) -> Seen {
+        let before = self.stats()?.links_reset_total;
+        let asked = self
+            .proxies
+            .reset_links(&self.proxy)
+            .map_err(|error| error.to_string())?;
+        let until = Instant::now() + EFFECT;
+        loop {
+            let reset = self.stats()?.links_reset_total - before;
+            if reset >= asked || Instant::now() >= until {
+                return some(reset, "links reset", "no link was open that could be reset");
+            }
+            pause().await;
+        }
+    }
+
+    async fn terminate(&self, fault: ServerFault) -> Seen {
+        let mut admin = Admin::connect(self.direct.clone())
+            .await
+            .map_err(|error| chain(&error))?;
+        let effect = admin
+            .inject(&fault, &self.application_name, MOMENT)
+            .await
+            .map_err(|error| chain(&error))?;
+        let count = u64::try_from(effect.backends.len()).unwrap_or(u64::MAX);
+        some(
+            count,
+            "backends terminated",
+            "no backend was there to be terminated",
+        )
+    }
+
+    async fn down(&self, plan: &FaultPlan) -> Seen {
+        let before = self.stats()?.live_links;
+        let off = ProxyPatch {
+            enabled: Some(false),
+            ..ProxyPatch::default()
+        };
+        let view = self
+            .proxies
+            .update(&self.proxy, off)
+            .await
+            .map_err(|error| chain(&error))?;
+        let refused = !view.enabled && self.stats()?.live_links == 0;
+        self.wait_out(plan).await;
+        let on = ProxyPatch {
+            enabled: Some(true),
+            ..ProxyPatch::default()
+        };
+        let healed = self
+            .proxies
+            .update(&self.proxy, on)
+            .await
+            .map_err(|error| chain(&error))?;
+        if !healed.enabled || !refused {
+            return Err("the proxy did not go down and come back".to_owned());
+        }
+        some(
+            before,
+            "links closed",
+            "no link was open that could be closed",
+        )
+    }
+
+    /// Puts a toxic on the streams for the length of the window.
+    async fn window(
+        &self,
+        plan: &FaultPlan,
+        toxic: Toxic,
+        streams: &[Stream],
+        counter: fn(&ProxyStats) -> (u64, &'static str),
+    ) -> Seen {
+        let (before, unit) = counter(&self.stats()?);
+        let mut names = Vec::new();
+        for &stream in streams {
+            let name = format!("{}-{}", plan.kind.word(), stream.as_str());
+            let spec = ToxicSpec::new(toxic, stream).named(&name);
+            self.proxies
+                .add_toxic(&self.proxy, spec)
+                .await
+                .map_err(|error| chain(&error))?;
+            names.push(name);
+        }
+        let present = self.read_back(&names).await;
+        self.wait_out(plan).await;
+        let (after, _) = counter(&self.stats()?);
+        for name in &names {
+            self.proxies
+                .remove_toxic(&self.proxy, name)
+                .await
+                .map_err(|error| chain(&error))?;
+        }
+        present?;
+        some(
+            after - before,
+            unit,
+            "nothing passed through the proxy while it was on",
+        )
+    }
+
+    /// Checks that the proxy lists the toxics that were just added.
+    async fn read_back(&self, names: &[String]) -> Result<(), String> {
+        let listed = self
+            .proxies
+            .toxics(&self.proxy)
+            .await
+            .map_err(|error| chain(&error))?;
+        match names
+            .iter()
+            .find(|name| !listed.iter().any(|toxic| toxic.name == **name))
+        {
+            None => Ok(()),
+            Some(name) => Err(format!("the proxy does not list the toxic {name}")),
+        }
+    }
+}
+
+fn held(stats: &ProxyStats) -> (u64, &'static str) {
+    (stats.held_total, "bytes held")
+}
+
+fn swallowed(stats: &ProxyStats) -> (u64, &'static str) {
+    (stats.swallowed_bytes, "bytes swallowed")
+}
+
+fn some(count: u64, unit: &'static str, otherwise: &str) -> Seen {
+    if count > 0 {
+        Ok((count, unit))
+    } else {
+        Err(otherwise.to_owned())
+    }
+}
+
+fn describe(seen: Seen) -> FaultEffect {
+    match seen {
+        Ok((count, unit)) => FaultEffect {
+            seen: true,
+            count,
+            unit: unit.to_owned(),
+            problem: None,
+        },
+        Err(problem) => FaultEffect {
+            seen: false,
+            count: 0,
+            unit: String::new(),
+            problem: Some(problem),
+        },
+    }
+}
+
+fn phrase(effect: &FaultEffect) -> String {
+    match &effect.problem {
+        None => format!("{} {}", effect.count, effect.unit),
+        Some(problem) => format!("no effect: {problem}"),
+    }
+}
+
+fn too_few_commits(wanted: u32) -> String {
+    format!(
+        "there were never {wanted} commits in flight within {} s",
+        MOMENT.as_secs()
+    )
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the gap between two looks at a live gauge"
+)]
+async fn pause() {
+    tokio::time::sleep(LOOK).await;
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,165 @@
+//! Where a run leaves what it found: `<out>/<scenario>/<utc>-s<seed>/`, and `<out>/latest`.
+//!
+//! The folder and the history's header are written before the load, the history right after it,
+//! and the rest after judging: a crash in a later step loses nothing of an earlier one.
+
+use std::fs;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use poolproof_oracle::{FaultEvent, OpRecord, Sample};
+use poolproof_report::Record;
+use serde::Serialize;
+
+use crate::RunError;
+
+/// The identifier in the first line of `history.jsonl`.
+pub const HISTORY_SCHEMA: &str = "poolproof.history/v1";
+
+/// The first line of `history.jsonl`.
+#[derive(Debug, Serialize)]
+pub(crate) struct HistoryHeader<'a> {
+    pub(crate) schema: &'static str,
+    pub(crate) run: &'a str,
+    pub(crate) scenario: &'a str,
+    pub(crate) subject: &'a str,
+    pub(crate) seed: u64,
+    pub(crate) schedule_sha256: &'a str,
+}
+
+/// One further line of `history.jsonl`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "event")]
+enum HistoryLine<'a> {
+    Op(&'a OpRecord),
+    Fault(&'a FaultEvent),
+    Sample(&'a Sample),
+}
+
+/// The folder of one run.
+#[derive(Debug)]
+pub(crate) struct RunFolder {
+    root: PathBuf,
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes the folder, so that a full or read-only disk is found before anything is started.
+    pub(crate) fn create(root: &Path, scenario: &str, stamp: &str) -> Result<Self, RunError> {
+        let parent = root.join(scenario);
+        fs::create_dir_all(&parent).map_err(|source| report_error(&parent, source))?;
+        let path = first_free(&parent, stamp).map_err(|source| report_error(&parent, source))?;
+        let folder = Self {
+            root: root.to_owned(),
+            path,
+        };
+        // A byte that can be written tells more than permissions do.
+        folder.write("history.jsonl", b"")?;
+        Ok(folder)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the folder of a run that has nothing to report.
+    pub(crate) fn discard(self) -> Result<(), RunError> {
+        fs::remove_dir_all(&self.path).map_err(|source| report_error(&self.path, source))?;
+        let parent = self.path.parent().map(Path::to_owned).unwrap_or_default();
+        match fs::remove_dir(&parent) {
+            // Other runs of the scenario are still there.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            other => other.map_err(|source| report_error(&parent, source)),
+        }
+    }
+
+    pub(crate) fn begin_history(&self, header: &HistoryHeader<'_>) -> Result<(), RunError> {
+        let mut line = serde_json::to_vec(header).expect("bug: the header is plain data");
+        line.push(b'\n');
+        self.write("history.jsonl", &line)
+    }
+
+    pub(crate) fn append_history(
+        &self,
+        ops: &[OpRecord],
+        faults: &[FaultEvent],
+        samples: &[Sample],
+    ) -> Result<(), RunError> {
+        let path = self.path.join("history.jsonl");
+        let written = || -> io::Result<()> {
+            let file = fs::OpenOptions::new().append(true).open(&path)?;
+            let mut out = BufWriter::new(file);
+            let lines = ops
+                .iter()
+                .map(HistoryLine::Op)
+                .chain(faults.iter().map(HistoryLine::Fault))
+                .chain(samples.iter().map(HistoryLine::Sample));
+            for line in lines {
+                serde_json::to_writer(&mut out, &line)?;
+                out.write_all(b"\n")?;
+            }
+            out.into_inner()
+                .map_err(io::IntoInnerError::into_error)?
+                .sync_all()
+        };
+        written().map_err(|source| report_error(&path, source))
+    }
+
+    /// Writes the record in all its forms and points `latest` at this folder.
+    pub(crate) fn write_reports(&self, record: &Record) -> Result<(), RunError> {
+        self.write("result.json", poolproof_report::json(record).as_bytes())?;
+        self.write("report.html", poolproof_report::html(record).as_bytes())?;
+        self.write("report.md", poolproof_report::markdown(record).as_bytes())?;
+        let junit = poolproof_report::junit(record)
+            .map_err(|error| report_error(&self.path.join("junit.xml"), io::Error::other(error)))?;
+        self.write("junit.xml", junit.as_bytes())?;
+        self.point_latest()
+            .map_err(|source| report_error(&self.root.join("latest"), source))
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RunError> {
+        let path = self.path.join(name);
+        fs::write(&path, bytes).map_err(|source| report_error(&path, source))
+    }
+
+    /// Replaces the link in one step, so that a reader never finds it missing.
+    fn point_latest(&self) -> io::Result<()> {
+        let target = self.path.strip_prefix(&self.root).unwrap_or(&self.path);
+        let fresh = self.root.join(format!(".latest-{}", std::process::id()));
+        match fs::remove_file(&fresh) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        std::os::unix::fs::symlink(target, &fresh)?;
+        fs::rename(&fresh, self.root.join("latest"))
+    }
+}
+
+/// Makes `<parent>/<stamp>`, or `<stamp>-2` and so on where two runs share a second.
+fn first_free(parent: &Path, stamp: &str) -> io::Result<PathBuf> {
+    const TRIES: u32 = 1_000;
+    for n in 1..=TRIES {
+        let name = if n == 1 {
+            stamp.to_owned()
+        } else {
+            format!("{stamp}-{n}")
+        };
+        let path = parent.join(name);
+        match fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        "a thousand runs share this second",
+    ))
+}
+
+fn report_error(path: &Path, source: io::Error) -> RunError {
+    RunError::Report {
+        path: path.to_owned(),
+        source,
+    }
+}

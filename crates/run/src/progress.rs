@@ -1,0 +1,70 @@
+//! What a run says while it goes on.
+
+use std::time::Duration;
+
+/// One piece of news from a run. The command line decides how it looks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// A phase begins.
+    PhaseStarted {
+        /// Its name, such as `load`.
+        name: String,
+        /// What it is about to do.
+        detail: String,
+    },
+    /// A phase ended well.
+    PhaseEnded {
+        /// Its name.
+        name: String,
+        /// What came of it, with figures.
+        detail: String,
+        /// How long it took.
+        took: Duration,
+    },
+    /// The load goes on.
+    Tick(Tick),
+    /// A fault was injected.
+    FaultStarted {
+        /// Its name in the scenario.
+        name: String,
+        /// What it does, such as `latency 40 ± 10 ms`.
+        title: String,
+        /// When, from the start of the load.
+        at: Duration,
+    },
+    /// A fault was healed, or had its effect if it has no duration.
+    FaultEnded {
+        /// Its name in the scenario.
+        name: String,
+        /// What was seen of it, or why nothing was.
+        effect: String,
+        /// When, from the start of the load.
+        at: Duration,
+    },
+    /// Something that the user should know and that is not an error.
+    Note(String),
+}
+
+/// How far the load is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tick {
+    /// Time since the load began.
+    pub at: Duration,
+    /// How long the load will be offered.
+    pub duration: Duration,
+    /// Ops started.
+    pub started: u64,
+    /// Ops that came to `ok`.
+    pub ok: u64,
+    /// Ops that came to `fail`.
+    pub fail: u64,
+    /// Ops that came to `info`.
+    pub info: u64,
+    /// Ops that came to `shed`.
+    pub shed: u64,
+    /// Ops started and not ended.
+    pub in_flight: u64,
+}
+
+/// Receives the news of a run.
+pub type ProgressSink<'a> = dyn FnMut(Progress) + Send + 'a;

@@ -1,0 +1,290 @@
+//! Sets up everything that a run needs, and takes it down again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use poolproof_faults::{Proxies, ProxySpec};
+use poolproof_load::{Subject, Workload};
+use poolproof_subjects::SubjectConfig;
+use poolproof_testbed::{Admin, Cluster, LocalConfig, ServerInfo};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+use crate::execute::{PostgresChoice, Run, RunOptions};
+use crate::namespace::{Namespace, in_schema};
+use crate::progress::{Progress, ProgressSink};
+use crate::{RunError, check_blast_radius};
+
+/// The name of the one proxy of a run.
+pub(crate) const PROXY: &str = "postgres";
+/// How long reaching the server and making the tables may take.
+const PREPARE: Duration = Duration::from_secs(30);
+/// How long the subject may take to close.
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// Everything that a run started. Dropping it stops a local cluster too, but only
+/// [`Stage::teardown`] says whether that went well.
+pub(crate) struct Stage {
+    pub(crate) cluster: Option<Cluster>,
+    /// Straight to the server.
+    pub(crate) direct: PgConnectOptions,
+    pub(crate) server: ServerInfo,
+    pub(crate) source: String,
+    pub(crate) schema: String,
+    pub(crate) application_name: String,
+    pub(crate) namespace: Option<Namespace>,
+    pub(crate) proxies: Proxies,
+    pub(crate) subject: Arc<dyn Subject>,
+}
+
+/// Where the server is, once it is there.
+struct Server {
+    cluster: Option<Cluster>,
+    direct: PgConnectOptions,
+    source: String,
+}
+
+impl Stage {
+    /// Starts or reaches the server, makes the tables, stands the proxy before it, and builds the
+    /// subject.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops what was started so far.
+    pub(crate) async fn set_up(
+        run: &Run,
+        progress: &mut ProgressSink<'_>,
+    ) -> Result<Self, RunError> {
+        let options = &run.options;
+        let server = phase(progress, "postgres", "start or reach the server", async {
+            let server = start_server(options, &run.id).await?;
+            let mut admin = connect_admin(&server.direct).await?;
+            let info = admin
+                .server_info()
+                .await
+                .map_err(|source| RunError::Connect {
+                    target: describe_target(&server.direct),
+                    source: Box::new(source),
+                })?;
+            let detail = format!("{} ({})", info.version_text, server.source);
+            Ok(((server, info), detail))
+        });
+        let (
+            Server {
+                cluster,
+                direct,
+                source,
+            },
+            server,
+        ) = server.await?;
+
+        let schema = Namespace::schema_name(&run.id);
+        let application_name = format!("poolproof/{}/{}", run.id, options.subject);
+        phase(progress, "prepare", "tables, fault proxy, subject", async {
+            let namespace = prepare(&direct, &schema, &run.workloads()).await?;
+            let proxies = Proxies::new(options.seed);
+            let through = stand_proxy(&proxies, &direct).await?;
+            let through = in_schema(&through, &schema).application_name(&application_name);
+            let subject = build_subject(options, through).await?;
+            let info = subject.info();
+            let detail = format!("{} {} behind {PROXY} proxy", info.name, info.version);
+            let stage = Self {
+                cluster,
+                direct,
+                server,
+                source,
+                schema,
+                application_name,
+                namespace: Some(namespace),
+                proxies,
+                subject,
+            };
+            Ok((stage, detail))
+        })
+        .await
+    }
+
+    /// Returns whether the server is known to be gone. Only a local server can be known so.
+    pub(crate) fn server_is_gone(&self) -> bool {
+        self.cluster
+            .as_ref()
+            .is_some_and(|cluster| !cluster.is_running())
+    }
+
+    /// Closes, drops, stops and removes everything, and returns what could not be.
+    pub(crate) async fn teardown(mut self) -> Vec<String> {
+        let mut problems = Vec::new();
+        self.subject.close(CLOSE).await;
+        self.proxies.shutdown().await;
+        let gone = self.server_is_gone();
+        if let Some(namespace) = self.namespace.take()
+            && self.cluster.is_none()
+        {
+            match tokio::time::timeout(PREPARE, namespace.remove()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    problems.push(format!("schema {} was not dropped: {error}", self.schema));
+                }
+                Err(_) => problems.push(format!("schema {} was not dropped in time", self.schema)),
+            }
+        }
+        if let Some(cluster) = self.cluster.take()
+            && let Err(error) = cluster.stop().await
+            && !gone
+        {
+            problems.push(format!(
+                "the local Postgres was not stopped cleanly: {error}"
+            ));
+        }
+        problems
+    }
+}
+
+/// Announces a phase, does it, and says what came of it.
+pub(crate) async fn phase<T>(
+    progress: &mut ProgressSink<'_>,
+    name: &str,
+    detail: &str,
+    work: impl Future<Output = Result<(T, String), RunError>>,
+) -> Result<T, RunError> {
+    let began = tokio::time::Instant::now();
+    progress(Progress::PhaseStarted {
+        name: name.to_owned(),
+        detail: detail.to_owned(),
+    });
+    let (value, detail) = work.await?;
+    progress(Progress::PhaseEnded {
+        name: name.to_owned(),
+        detail,
+        took: began.elapsed(),
+    });
+    Ok(value)
+}
+
+async fn start_server(options: &RunOptions, run_id: &str) -> Result<Server, RunError> {
+    let settings = &options.scenario.postgres.settings;
+    match &options.postgres {
+        PostgresChoice::Local => {
+            let config = LocalConfig {
+                run_id: run_id.to_owned(),
+                settings: settings.clone(),
+                ..LocalConfig::default()
+            };
+            let cluster = Cluster::start(config)
+                .await
+                .map_err(|error| RunError::Start(Box::new(error)))?;
+            let direct = cluster.options();
+            Ok(Server {
+                cluster: Some(cluster),
+                direct,
+                source: "private local cluster".into(),
+            })
+        }
+        PostgresChoice::Url(url) => {
+            check_blast_radius(url, &options.remote)?;
+            let source = format!("existing server {}", describe_target(&url.options()));
+            Ok(Server {
+                cluster: None,
+                direct: url.options(),
+                source,
+            })
+        }
+    }
+}
+
+async fn connect_admin(direct: &PgConnectOptions) -> Result<Admin, RunError> {
+    match tokio::time::timeout(PREPARE, Admin::connect(direct.clone())).await {
+        Ok(Ok(admin)) => Ok(admin),
+        Ok(Err(source)) => Err(RunError::Connect {
+            target: describe_target(direct),
+            source: Box::new(source),
+        }),
+        Err(_) => Err(RunError::Slow {
+            step: "connecting to the server",
+            limit: PREPARE,
+        }),
+    }
+}
+
+async fn prepare(
+    direct: &PgConnectOptions,
+    schema: &str,
+    workloads: &[Workload],
+) -> Result<Namespace, RunError> {
+    match tokio::time::timeout(PREPARE, Namespace::create(direct, schema, workloads)).await {
+        Ok(Ok(namespace)) => Ok(namespace),
+        Ok(Err(source)) => Err(RunError::Prepare {
+            schema: schema.to_owned(),
+            source,
+        }),
+        Err(_) => Err(RunError::Slow {
+            step: "creating the tables",
+            limit: PREPARE,
+        }),
+    }
+}
+
+/// Stands a proxy before the server and returns the options that lead through it.
+async fn stand_proxy(
+    proxies: &Proxies,
+    direct: &PgConnectOptions,
+) -> Result<PgConnectOptions, RunError> {
+    let spec = ProxySpec {
+        name: PROXY.to_owned(),
+        listen: Some("127.0.0.1:0".to_owned()),
+        upstream: format!("{}:{}", bracketed(direct.get_host()), direct.get_port()),
+        enabled: true,
+    };
+    let view = proxies.create(spec).await.map_err(RunError::Proxy)?;
+    let port = view
+        .listen
+        .rsplit_once(':')
+        .and_then(|(_, port)| port.parse().ok())
+        .expect("bug: a started proxy tells the address it listens on");
+    let through = direct.clone().host("127.0.0.1").port(port);
+    // The certificate names the server, and the client sees the proxy.
+    Ok(match direct.get_ssl_mode() {
+        PgSslMode::VerifyFull => through.ssl_mode(PgSslMode::VerifyCa),
+        _ => through,
+    })
+}
+
+async fn build_subject(
+    options: &RunOptions,
+    through: PgConnectOptions,
+) -> Result<Arc<dyn Subject>, RunError> {
+    let pool = &options.scenario.pool;
+    let config = SubjectConfig {
+        options: through,
+        pool_size: pool.pool_size,
+        max_overflow: pool.max_overflow,
+        pool_timeout: pool.pool_timeout,
+        pre_ping: pool.pre_ping,
+    };
+    poolproof_subjects::build(options.subject, config)
+        .await
+        .map_err(|source| RunError::Subject {
+            name: options.subject.to_string(),
+            source,
+        })
+}
+
+/// Returns host, port and database; never a password.
+pub(crate) fn describe_target(options: &PgConnectOptions) -> String {
+    let (host, database) = (bracketed(options.get_host()), database_of(options));
+    format!("{host}:{}/{database}", options.get_port())
+}
+
+/// Returns the database; without a name in the options it is that of the user, as everywhere.
+pub(crate) fn database_of(options: &PgConnectOptions) -> String {
+    options
+        .get_database()
+        .unwrap_or_else(|| options.get_username())
+        .to_owned()
+}
+
+fn bracketed(host: &str) -> String {
+    if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    }
+}
