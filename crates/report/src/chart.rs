@@ -80,8 +80,6 @@ pub(crate) struct Plot {
     pub(crate) format: fn(f64) -> String,
     /// Writes a tick's label, short.
     pub(crate) tick: fn(f64) -> String,
-    /// Stands above the ticks when these do not carry it.
-    pub(crate) unit: &'static str,
     pub(crate) height: u32,
     pub(crate) series: Vec<Series>,
     /// A value to compare with, and its name.
@@ -107,23 +105,19 @@ impl Plot {
     pub(crate) fn draw(&self, frame: &Frame<'_>) -> Markup {
         let named = matches!(self.edge, Edge::Named | Edge::NamedWithAxis);
         let axis = matches!(self.edge, Edge::Axis | Edge::NamedWithAxis);
-        let top = if named {
-            (bands::lanes(frame.bands) * bands::LANE).max(bands::LANE) + 2
-        } else {
-            2
-        };
+        let top = 2;
         let bottom = top + self.height;
         let total = bottom + if axis { AXIS_HEIGHT } else { BELOW };
         let title_id = format!("{}-title", self.id);
         let desc_id = format!("{}-desc", self.id);
         html! {
+            @if named { (bands::draw_names(frame.bands)) }
             svg.plot role="img" width="100%" height=(total)
                 aria-labelledby=(format!("{title_id} {desc_id}")) {
                 title id=(title_id) { (self.title) }
                 desc id=(desc_id) { (self.describe(frame)) }
                 (self.draw_grid(frame, top, bottom))
                 (bands::draw(frame.bands, top, bottom))
-                @if named { (bands::draw_names(frame.bands, top)) }
                 (self.draw_values(frame, top))
                 (self.draw_labels(top))
                 @if axis { (draw_axis(frame.axis, bottom)) }
@@ -137,13 +131,12 @@ impl Plot {
 
     fn draw_grid(&self, frame: &Frame<'_>, top: u32, bottom: u32) -> Markup {
         html! {
-            @if !self.unit.is_empty() {
-                text.tick.unit x="0" dx="-8" y=(f64::from(top) - 7.0) { (self.unit) }
-            }
             @for tick in &self.scale.ticks {
                 @let y = f64::from(top) + self.y(*tick);
                 line.grid x1="0" x2="100%" y1=(y) y2=(y) {}
-                text.tick x="0" dx="-8" y=(y) dy="4" { ((self.tick)(*tick)) }
+                @if matches!(self.edge, Edge::Named | Edge::NamedWithAxis) {
+                    text.tick x="0" dx="-8" y=(y) dy="4" { ((self.tick)(*tick)) }
+                }
             }
             @for (at_us, _) in frame.axis.ticks() {
                 @let x = percent(frame.axis.percent(at_us));

@@ -2,8 +2,11 @@
 
 use poolproof_oracle::{Guarantee, GuaranteeResult, GuaranteeStatus, Verdict};
 
-use crate::units::{count, counted, duration, one_line};
+use crate::units::{count, counted, duration, one_line, shorten};
 use crate::{FaultReport, ObjectiveResult, Record};
+
+/// Names inside a sentence.
+const NAME_MAX: usize = 40;
 
 /// A sign and a word for a status; both are always shown, so colour only repeats them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,15 +117,17 @@ fn passed(record: &Record) -> String {
     };
     format!(
         "The pool “{}” {kept} {}{claims}.",
-        one_line(&record.subject.name),
+        shorten(&one_line(&record.subject.name), NAME_MAX),
         under(record)
     )
 }
 
 fn failed(record: &Record) -> String {
     let broken: Vec<&str> = violated(record).map(|g| broke(g.guarantee)).collect();
-    let missed: Vec<String> = missed(record).map(|o| one_line(&o.name)).collect();
-    let subject = one_line(&record.subject.name);
+    let missed: Vec<String> = missed(record)
+        .map(|o| shorten(&one_line(&o.name), NAME_MAX))
+        .collect();
+    let subject = shorten(&one_line(&record.subject.name), NAME_MAX);
     let objectives = match missed.len() {
         0 => String::new(),
         1 => format!("the objective “{}”", missed[0]),
@@ -167,20 +172,32 @@ fn invalid(record: &Record) -> String {
         .iter()
         .filter(|f| !f.event.effect.seen)
         .count();
-    let because = match (unseen, record.performance_valid) {
-        (0, true) => "its measurements cannot be trusted".to_owned(),
-        (0, false) => "the load generator could not keep up".to_owned(),
-        (n, _) => format!("{} had no visible effect", counted(as_u64(n), "fault")),
+    if unseen == 0 && !record.performance_valid {
+        return format!(
+            "This run says nothing about performance: the load generator could not keep up. {}",
+            safety(record)
+        );
+    }
+    let because = match unseen {
+        0 => "what it measured cannot be trusted".to_owned(),
+        n => format!("{} had no visible effect", counted(as_u64(n), "fault")),
     };
-    let broken = violated(record).count();
-    let broken = match broken {
-        0 => String::new(),
+    match violated(record).count() {
+        0 => format!("This run proves nothing: {because}."),
         n => format!(
-            " What was seen all the same: {} broken.",
+            "This run proves no safety: {because}. What broke all the same: {}.",
             counted(as_u64(n), "guarantee")
         ),
-    };
-    format!("This run proves nothing: {because}.{broken}")
+    }
+}
+
+/// How the guarantees came out, for a run whose performance cannot be judged.
+fn safety(record: &Record) -> String {
+    let all = counted(as_u64(record.guarantees.len()), "guarantee");
+    match violated(record).count() {
+        0 => format!("Of {all}, {} held and none broke.", held(record).len()),
+        n => format!("Of {all}, {n} broke."),
+    }
 }
 
 /// What the pool had to stand.

@@ -15,6 +15,8 @@ use crate::units::{count, counted, duration, one_line, percent, rate};
 use crate::{HistogramRecord, Record};
 
 const STYLE: &str = include_str!("html/style.css");
+/// A reader who is told more than this at the top reads none of it.
+const REASONS_MAX: usize = 20;
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
 /// Renders a record as one HTML document.
@@ -103,7 +105,10 @@ fn notices(record: &Record) -> Markup {
         }
         @if !record.verdict_reasons.is_empty() {
             ul.reasons {
-                @for reason in &record.verdict_reasons { li { (one_line(reason)) } }
+                @for reason in record.verdict_reasons.iter().take(REASONS_MAX) { li { (one_line(reason)) } }
+                @if let Some(hidden) = record.verdict_reasons.len().checked_sub(REASONS_MAX + 1) {
+                    li.remark { "… and " (count(headline::as_u64(hidden + 1))) " more in result.json" }
+                }
             }
         }
     }

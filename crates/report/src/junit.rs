@@ -33,11 +33,10 @@ pub fn junit(record: &Record) -> Result<String, JunitError> {
     suite.add_test_case(run_case(record, &class("run")));
     for result in &record.guarantees {
         let name = format!("{} {}", result.guarantee.code(), result.guarantee.title());
-        let detail = result.evidence.join("\n");
         let judged = Judged {
             status: &result.status,
             summary: &result.summary,
-            detail: &detail,
+            evidence: &result.evidence,
             kind: "guarantee",
         };
         suite.add_test_case(judged.case(&name, &class("guarantees")));
@@ -123,7 +122,7 @@ fn objective_case(objective: &ObjectiveResult, class: &str) -> TestCase {
     let judged = Judged {
         status: &objective.status,
         summary: &objective.summary,
-        detail: "",
+        evidence: &[],
         kind: "objective",
     };
     judged.case(&objective.name, class)
@@ -132,7 +131,7 @@ fn objective_case(objective: &ObjectiveResult, class: &str) -> TestCase {
 struct Judged<'a> {
     status: &'a GuaranteeStatus,
     summary: &'a str,
-    detail: &'a str,
+    evidence: &'a [String],
     kind: &'static str,
 }
 
@@ -142,11 +141,10 @@ impl Judged<'_> {
             GuaranteeStatus::Held => TestCaseStatus::success(),
             GuaranteeStatus::Violated => {
                 let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-                status
-                    .set_type(self.kind)
-                    .set_message(one_line(self.summary));
-                if !self.detail.is_empty() {
-                    status.set_description(self.detail);
+                let first = self.evidence.first().map_or(self.summary, String::as_str);
+                status.set_type(self.kind).set_message(one_line(first));
+                if !self.evidence.is_empty() {
+                    status.set_description(self.evidence.join("\n"));
                 }
                 status
             }

@@ -1,14 +1,16 @@
 //! The verdict for a terminal: at most [`MAX_LINES`] lines, readable without colour.
 
+use poolproof_oracle::Verdict;
+
 use crate::headline::{self, Mark, Tone};
 use crate::units::{count, duration, one_line, rate, shorten};
-use crate::{HistogramRecord, Record};
+use crate::{FaultReport, HistogramRecord, Record};
 
 /// The most lines that [`terminal`] returns.
 pub const MAX_LINES: usize = 12;
 
-/// Below this, a line says nothing any more.
-const MIN_WIDTH: usize = 40;
+/// What the line of guarantees needs.
+const MIN_WIDTH: usize = 64;
 /// Width of the column of labels.
 const LABEL: usize = 12;
 
@@ -17,7 +19,7 @@ const LABEL: usize = 12;
 pub struct TerminalStyle {
     /// Whether words and signs are coloured too. They always say all that colour says.
     pub color: Color,
-    /// Characters per line; narrower than 40 counts as 40. The command that replays the run is
+    /// Characters per line; narrower than 64 counts as 64. The command that replays the run is
     /// never cut, so that it can be copied.
     pub width: usize,
 }
@@ -45,7 +47,7 @@ pub fn terminal(record: &Record, style: TerminalStyle) -> String {
         painter.line("operations", &operations(record)),
     ];
     bottom.extend(painter.objectives(record));
-    bottom.extend(faults(record).map(|text| painter.line("faults", &text)));
+    bottom.extend(painter.faults(record));
     bottom.push(painter.line("latency", &latency(record)));
     bottom.extend(connections(record).map(|text| painter.line("connections", &text)));
     bottom.push(format!(
@@ -130,6 +132,24 @@ impl Painter {
         (!told.is_empty()).then(|| self.line("objectives", &told.join(" · ")))
     }
 
+    /// The faults on one line, or on two when one does not hold them.
+    fn faults(&self, record: &Record) -> Vec<String> {
+        const SEPARATOR: &str = " · ";
+        let room = self.width - LABEL - 2;
+        let told: Vec<String> = record.faults.iter().map(fault).collect();
+        let mut used = 0;
+        let fitting = told.iter().take_while(|text| {
+            used += text.chars().count() + SEPARATOR.chars().count();
+            used <= room + SEPARATOR.chars().count()
+        });
+        let (first, second) = told.split_at(fitting.count().max(1).min(told.len()));
+        [("faults", first), ("", second)]
+            .into_iter()
+            .filter(|(_, told)| !told.is_empty())
+            .map(|(label, told)| self.line(label, &told.join(SEPARATOR)))
+            .collect()
+    }
+
     /// What went wrong, most important first, in at most `room` lines.
     fn findings(&self, record: &Record, room: usize) -> Vec<String> {
         let mut lines: Vec<String> = headline::violated(record)
@@ -150,13 +170,11 @@ impl Painter {
                 format!("generator lag p99 {lag}: latencies, rates and objectives do not count");
             lines.push(self.line("not valid", &text));
         }
-        if lines.is_empty() {
-            lines.extend(
-                record
-                    .verdict_reasons
-                    .iter()
-                    .map(|r| self.line("because", &one_line(r))),
-            );
+        if record.verdict != Verdict::Fail || lines.is_empty() {
+            let known = record.run.partial.as_ref();
+            let reasons = record.verdict_reasons.iter();
+            let new = reasons.filter(|reason| Some(*reason) != known);
+            lines.extend(new.map(|reason| self.line("because", &one_line(reason))));
         }
         if lines.len() > room {
             let hidden = lines.len() - (room - 1);
@@ -223,29 +241,22 @@ fn operations(record: &Record) -> String {
     )
 }
 
-fn faults(record: &Record) -> Option<String> {
-    let told: Vec<String> = record
-        .faults
-        .iter()
-        .map(|f| {
-            let name = one_line(&f.event.name);
-            let mark = headline::fault_mark(f);
-            if f.event.effect.seen {
-                format!("{} {name} {}", mark.sign, recovery(f))
-            } else {
-                format!(
-                    "{} {name} {}: {}",
-                    mark.sign,
-                    mark.word,
-                    headline::effect(f)
-                )
-            }
-        })
-        .collect();
-    (!told.is_empty()).then(|| told.join(" · "))
+fn fault(fault: &FaultReport) -> String {
+    let name = one_line(&fault.event.name);
+    if fault.event.effect.seen {
+        format!("{name} {}", recovery(fault))
+    } else {
+        let mark = headline::fault_mark(fault);
+        format!(
+            "{} {name} {}: {}",
+            mark.sign,
+            mark.word,
+            headline::effect(fault)
+        )
+    }
 }
 
-fn recovery(fault: &crate::FaultReport) -> String {
+fn recovery(fault: &FaultReport) -> String {
     match fault.recovery_us {
         None => "not recovered".to_owned(),
         Some(0) => "no dip".to_owned(),

@@ -8,16 +8,45 @@ use crate::FaultReport;
 use crate::units::{one_line, shorten};
 
 /// Height of one line of names.
-pub(crate) const LANE: u32 = 14;
+const LANE: u32 = 14;
 /// Names in more lanes than this would push the chart away; the fault table still names them.
 const LANES_MAX: usize = 6;
 const NAME_MAX: usize = 18;
-/// Names must not touch each other even where the plot is narrowest, in pixels.
-const NARROWEST_PLOT: f64 = 236.0;
-const GLYPH: f64 = 6.4;
+/// Widest letter of a name on average, in pixels.
+const GLYPH: f64 = 6.8;
 /// One row of the track: a line of text and the bar below it.
 const TRACK_ROW: u32 = 34;
 const BAR_HEIGHT: u32 = 10;
+/// Average letter of the track.
+const TRACK_GLYPH: f64 = 6.4;
+const TITLE_MAX: usize = 70;
+/// What the style sheet leaves beside a plot on a wide page, in pixels.
+const LEFT_GUTTER: f64 = 58.0;
+const RIGHT_GUTTER: f64 = 104.0;
+
+/// The two layouts of names; the style sheet shows one of them.
+#[derive(Debug, Clone, Copy)]
+enum Layout {
+    Wide,
+    Narrow,
+}
+
+impl Layout {
+    fn class(self) -> &'static str {
+        match self {
+            Self::Wide => "wide",
+            Self::Narrow => "narrow",
+        }
+    }
+
+    /// The narrowest plot that the layout must serve, in pixels.
+    fn plot_width(self) -> f64 {
+        match self {
+            Self::Wide => 498.0,
+            Self::Narrow => 236.0,
+        }
+    }
+}
 
 /// One fault as all charts show it.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,97 +57,115 @@ pub(crate) struct Band {
     to: f64,
     /// Where recovery ended, in percent of the axis.
     recovered: Option<f64>,
-    lane: usize,
-    /// Whether the name stands to the left of the fault's start, because it would not fit.
-    leftwards: bool,
 }
 
-/// Places faults, in the order of their beginning, so that their names do not collide.
+/// Places faults on an axis.
 pub(crate) fn bands(faults: &[&FaultReport], axis: &TimeAxis) -> Vec<Band> {
-    let mut taken: Vec<Vec<(f64, f64)>> = Vec::new();
     faults
         .iter()
         .map(|fault| {
             let from = axis.percent(fault.event.start_us);
-            let to = axis.percent(fault.event.end_us).max(from);
-            let name = shorten(&one_line(&fault.event.name), NAME_MAX);
-            let width = (name.chars().count() as f64 * GLYPH + 10.0) / NARROWEST_PLOT * 100.0;
-            let leftwards = from + width > 104.0;
-            let span = if leftwards {
-                (from - width, from)
-            } else {
-                (from, from + width)
-            };
             let recovered = fault
                 .recovery_us
                 .filter(|us| fault.event.effect.seen && *us > 0)
                 .map(|us| axis.percent(fault.event.end_us.saturating_add(us)));
             Band {
-                name,
+                name: shorten(&one_line(&fault.event.name), NAME_MAX),
                 from,
-                to,
+                to: axis.percent(fault.event.end_us).max(from),
                 recovered,
-                lane: claim(&mut taken, span),
-                leftwards,
             }
         })
         .collect()
 }
 
-fn claim(taken: &mut Vec<Vec<(f64, f64)>>, span: (f64, f64)) -> usize {
-    let free = |lane: &Vec<(f64, f64)>| lane.iter().all(|t| span.1 <= t.0 || span.0 >= t.1);
-    let lane = taken.iter().position(free).unwrap_or(taken.len());
-    if lane == taken.len() {
-        taken.push(Vec::new());
+/// Draws the faults' names above a plot, each on a stem that stands on its fault's beginning.
+pub(crate) fn draw_names(bands: &[Band]) -> Markup {
+    html! {
+        @for layout in [Layout::Wide, Layout::Narrow] {
+            @let placed = place_names(bands, layout.plot_width());
+            @let lanes = placed.iter().map(|p| p.lane + 1).max().unwrap_or(0).min(LANES_MAX);
+            @let height = LANE * u32::try_from(lanes).unwrap_or(0) + 4;
+            svg class=(format!("plot {}", layout.class())) width="100%" height=(height) aria-hidden="true" {
+                @for (band, place) in bands.iter().zip(&placed).filter(|(_, p)| p.lane < LANES_MAX) {
+                    @let y = LANE * u32::try_from(place.lane + 1).unwrap_or(0) - 2;
+                    @let x = percent(band.from);
+                    line.fault-edge x1=(x) x2=(x) y1=(y.saturating_sub(9)) y2=(height) {}
+                    @if place.leftwards {
+                        text.fault-name.end x=(x) y=(y) dx="-4" { (band.name) }
+                    } @else {
+                        text.fault-name x=(x) y=(y) dx="4" { (band.name) }
+                    }
+                }
+            }
+        }
     }
-    taken[lane].push(span);
-    lane
 }
 
-/// How many lanes of names stand above each chart.
-pub(crate) fn lanes(bands: &[Band]) -> u32 {
-    let lanes = bands.iter().map(|b| b.lane + 1).max().unwrap_or(0);
-    u32::try_from(lanes.min(LANES_MAX)).unwrap_or(0)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct NamePlace {
+    lane: usize,
+    /// To the left of the fault's beginning, because it would not fit to the right.
+    leftwards: bool,
+}
+
+/// Gives each name the first lane in which it touches no other.
+fn place_names(bands: &[Band], plot_width: f64) -> Vec<NamePlace> {
+    let mut lanes: Vec<Vec<(f64, f64)>> = Vec::new();
+    bands
+        .iter()
+        .map(|band| {
+            let width = (band.name.chars().count() as f64 * GLYPH + 10.0) / plot_width * 100.0;
+            let leftwards = band.from + width > 104.0;
+            let from = if leftwards {
+                band.from - width
+            } else {
+                band.from
+            };
+            let span = (from, from + width);
+            let free = |lane: &Vec<(f64, f64)>| lane.iter().all(|t| span.1 <= t.0 || span.0 >= t.1);
+            let lane = lanes.iter().position(free).unwrap_or(lanes.len());
+            if lane == lanes.len() {
+                lanes.push(Vec::new());
+            }
+            lanes[lane].push(span);
+            NamePlace { lane, leftwards }
+        })
+        .collect()
 }
 
 /// Draws the faults' windows behind a plot that lies between `top` and `bottom`.
 pub(crate) fn draw(bands: &[Band], top: u32, bottom: u32) -> Markup {
     let height = bottom - top;
     html! {
-        @for band in bands {
-            @if let Some(recovered) = band.recovered {
-                rect.recovery x=(percent(band.to)) y=(top)
-                    width=(percent((recovered - band.to).max(0.0))) height=(height) {}
-                line.recovered x1=(percent(recovered)) x2=(percent(recovered))
-                    y1=(top) y2=(bottom) {}
+        // One group, so that recoveries that overlap do not look like something stronger.
+        g.recoveries {
+            @for (band, recovered) in recovering(bands) {
+                rect x=(percent(band.to)) y=(top) width=(percent((recovered - band.to).max(0.0)))
+                    height=(height) {}
             }
+        }
+        @for (_, recovered) in recovering(bands) {
+            line.recovered x1=(percent(recovered)) x2=(percent(recovered)) y1=(top) y2=(bottom) {}
+        }
+        @for band in bands {
             @if band.to > band.from {
                 rect.fault x=(percent(band.from)) y=(top)
                     width=(percent(band.to - band.from)) height=(height) {}
                 line.fault-edge x1=(percent(band.to)) x2=(percent(band.to))
                     y1=(top) y2=(bottom) {}
             }
+            // From the very top, where the stem of the name ends.
             line.fault-edge x1=(percent(band.from)) x2=(percent(band.from))
-                y1=(top) y2=(bottom) {}
+                y1="0" y2=(bottom) {}
         }
     }
 }
 
-/// Draws the faults' names above a plot that begins at `top`, each on a stem that stands on its
-/// fault's beginning.
-pub(crate) fn draw_names(bands: &[Band], top: u32) -> Markup {
-    html! {
-        @for band in bands.iter().filter(|b| b.lane < LANES_MAX) {
-            @let y = LANE * u32::try_from(band.lane + 1).unwrap_or(0) - 4;
-            @let x = percent(band.from);
-            line.fault-edge x1=(x) x2=(x) y1=(y.saturating_sub(8)) y2=(top) {}
-            @if band.leftwards {
-                text.fault-name.end x=(x) y=(y) dx="-4" { (band.name) }
-            } @else {
-                text.fault-name x=(x) y=(y) dx="4" { (band.name) }
-            }
-        }
-    }
+fn recovering(bands: &[Band]) -> impl Iterator<Item = (&Band, f64)> {
+    bands
+        .iter()
+        .filter_map(|band| Some((band, band.recovered?)))
 }
 
 /// Draws the faults as bars on the axis, one below the other: the window, then the recovery.
@@ -129,7 +176,7 @@ pub(crate) fn draw_track(track: &[TrackRow<'_>], axis: &TimeAxis) -> Markup {
         svg.plot role="img" width="100%" height=(bottom + 20) aria-labelledby="track-title track-desc" {
             title id="track-title" { "Faults over time" }
             desc id="track-desc" {
-                @for row in track { (row.band.name) ": " (row.text) ". " }
+                @for row in track { (row.band.name) ": " (row.title) ", " (row.outcome) ". " }
             }
             (hatch())
             @for (at_us, _) in axis.ticks() {
@@ -149,11 +196,35 @@ pub(crate) fn draw_track(track: &[TrackRow<'_>], axis: &TimeAxis) -> Markup {
 #[derive(Debug)]
 pub(crate) struct TrackRow<'a> {
     pub(crate) band: &'a Band,
-    /// What happened, with its recovery.
-    pub(crate) text: String,
+    /// What was done; left out where the page is narrow.
+    pub(crate) title: String,
+    /// What came of it.
+    pub(crate) outcome: String,
 }
 
 impl TrackRow<'_> {
+    /// Where the text goes, on the side of the bar that has more room, and how much of the title
+    /// fits there where the page is just wide enough for this layout.
+    fn beside_the_bar(&self) -> (f64, &'static str, String) {
+        let band = self.band;
+        let end = band.recovered.unwrap_or(band.to).max(band.to);
+        let plot = Layout::Wide.plot_width();
+        let rightwards = (100.0 - band.from) / 100.0 * plot + RIGHT_GUTTER;
+        let leftwards = end / 100.0 * plot + LEFT_GUTTER;
+        let fixed =
+            (band.name.chars().count() + self.outcome.chars().count() + 5) as f64 * TRACK_GLYPH;
+        let letters = (0..TITLE_MAX)
+            .rev()
+            .find(|n| *n as f64 * TRACK_GLYPH + fixed <= rightwards.max(leftwards))
+            .unwrap_or(0);
+        let title = shorten(&self.title, letters);
+        if rightwards >= leftwards {
+            (band.from, "track-name wide", title)
+        } else {
+            (end, "track-name wide end", title)
+        }
+    }
+
     fn draw(&self, y: u32) -> Markup {
         let band = self.band;
         let bar = y + 19;
@@ -164,21 +235,19 @@ impl TrackRow<'_> {
                 line.recovered x1=(percent(recovered)) x2=(percent(recovered))
                     y1=(bar - 2) y2=(bar + BAR_HEIGHT + 2) {}
             }
-            rect.track-fault x=(percent(band.from)) y=(bar)
-                width=(percent(band.to - band.from)) height=(BAR_HEIGHT) {}
-            @let label_y = y + 13;
-            // Beside the bar where there is room, at the left edge where there is not.
-            text.track-name.narrow x="0" y=(label_y) {
-                tspan.strong { (band.name) } tspan dx="6" { (self.text) }
+            @if band.to > band.from {
+                rect.track-fault x=(percent(band.from)) y=(bar)
+                    width=(percent(band.to - band.from)) height=(BAR_HEIGHT) {}
             }
-            @if band.from > 55.0 {
-                text.track-name.wide.end x=(percent(band.to.max(band.recovered.unwrap_or(0.0)))) y=(label_y) {
-                    tspan.strong { (band.name) } tspan dx="6" { (self.text) }
-                }
-            } @else {
-                text.track-name.wide x=(percent(band.from)) y=(label_y) {
-                    tspan.strong { (band.name) } tspan dx="6" { (self.text) }
-                }
+            line.track-moment x1=(percent(band.from)) x2=(percent(band.from))
+                y1=(bar - 2) y2=(bar + BAR_HEIGHT + 2) {}
+            @let label_y = y + 13;
+            text.track-name.narrow x="0" dx="-40" y=(label_y) {
+                tspan.strong { (band.name) } tspan dx="6" { (self.outcome) }
+            }
+            @let (x, class, title) = self.beside_the_bar();
+            text class=(class) x=(percent(x)) y=(label_y) {
+                tspan.strong { (band.name) } tspan dx="6" { (title) " · " (self.outcome) }
             }
         }
     }
@@ -193,5 +262,49 @@ fn hatch() -> Markup {
                 line.hatch-line x1="0" y1="0" x2="0" y2="6" {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn band(name: &str, from: f64) -> Band {
+        Band {
+            name: name.into(),
+            from,
+            to: from,
+            recovered: None,
+        }
+    }
+
+    fn lanes(bands: &[Band]) -> Vec<usize> {
+        place_names(bands, 498.0).iter().map(|p| p.lane).collect()
+    }
+
+    #[test]
+    fn names_that_would_touch_take_another_lane() {
+        let apart = [band("slow", 10.0), band("reset", 40.0)];
+        assert_eq!(lanes(&apart), [0, 0]);
+        let close = [
+            band("slow", 10.0),
+            band("reset", 12.0),
+            band("silence", 40.0),
+        ];
+        assert_eq!(lanes(&close), [0, 1, 0]);
+        let same = [band("a", 50.0), band("b", 50.0), band("c", 50.0)];
+        assert_eq!(lanes(&same), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_name_at_the_end_stands_to_the_left() {
+        let placed = place_names(&[band("kill-backend", 99.0)], 498.0);
+        assert_eq!(
+            placed,
+            [NamePlace {
+                lane: 0,
+                leftwards: true
+            }]
+        );
     }
 }

@@ -68,6 +68,7 @@ mod tests {
         let short = condense(&long);
         assert_eq!(short.len(), 334);
         assert_eq!(short.iter().map(|b| b.offered).sum::<u64>(), 2_000);
+        assert_eq!(short.iter().map(|b| b.ok).sum::<u64>(), 1_000);
         assert_eq!(
             short.iter().map(|b| b.errors["capacity"]).sum::<u64>(),
             1_000

@@ -9,45 +9,56 @@ use crate::{HistogramRecord, Record};
 
 /// A page with more rows than this helps nobody; the rest is in the record.
 const ROWS_MAX: usize = 200;
+const EVIDENCE_MAX: usize = 50;
+const LAG: &str = "generator lag";
 
 pub(super) fn guarantees(record: &Record) -> Markup {
     html! {
         section aria-labelledby="guarantees" {
             h2 #guarantees { "Guarantees" }
-            div.scroll {
-                table.stack {
-                    thead { tr {
-                        th scope="col" { "guarantee" }
-                        th scope="col" { "result" }
-                        th.number scope="col" { "checked" }
-                        th.number scope="col" { "violations" }
-                        th scope="col" { "what was checked, and the evidence" }
-                    } }
-                    tbody {
-                        @for g in &record.guarantees {
-                            tr {
-                                th scope="row" { b.code { (g.guarantee.code()) } span { (g.guarantee.title()) } }
-                                td data-label="result" { (status(headline::status_mark(&g.status))) }
-                                td.number data-label="checked" { (count(g.checked)) }
-                                td.number data-label="violations" { (count(g.violations)) }
-                                td.prose {
-                                    (one_line(headline::reason(&g.status).unwrap_or(&g.summary)))
-                                    (evidence(&g.evidence, g.violations))
-                                }
-                            }
-                        }
-                    }
-                }
+            @if record.guarantees.is_empty() {
+                p.empty { "No guarantee was judged." }
+            } @else {
+                (guarantee_table(record))
             }
-            @if record.guarantees.is_empty() { p.empty { "No guarantee was judged." } }
             (objectives(record))
             (doubts(record))
         }
     }
 }
 
+fn guarantee_table(record: &Record) -> Markup {
+    html! {
+        div.scroll {
+            table.stack.guarantees {
+                thead { tr {
+                    th scope="col" { "guarantee" }
+                    th scope="col" { "result" }
+                    th.number scope="col" { "checked" }
+                    th.number scope="col" { "violations" }
+                    th scope="col" { "what was checked, and the evidence" }
+                } }
+                tbody {
+                    @for g in &record.guarantees {
+                        tr {
+                            th scope="row" { b.code { (g.guarantee.code()) } span { (g.guarantee.title()) } }
+                            td.result { (status(headline::status_mark(&g.status))) }
+                            td.number.aside data-label="checked" { (count(g.checked)) }
+                            td.number.aside data-label="violations" { (count(g.violations)) }
+                            td.prose {
+                                (one_line(headline::reason(&g.status).unwrap_or(&g.summary)))
+                                (evidence(&g.evidence, g.violations))
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 fn evidence(lines: &[String], violations: u64) -> Markup {
-    let shown = lines.len().min(ROWS_MAX);
+    let shown = lines.len().min(EVIDENCE_MAX);
     let hidden = violations.saturating_sub(headline::as_u64(shown));
     html! {
         @if shown > 0 {
@@ -65,7 +76,7 @@ fn objectives(record: &Record) -> Markup {
             h3 #objectives { "Objectives" }
             (invalid_tag(record))
             div.scroll {
-                table.stack aria-labelledby="objectives" {
+                table.stack.objectives aria-labelledby="objectives" {
                     thead { tr {
                         th scope="col" { "objective" }
                         th scope="col" { "result" }
@@ -75,7 +86,7 @@ fn objectives(record: &Record) -> Markup {
                         @for o in &record.objectives {
                             tr {
                                 th scope="row" { (one_line(&o.name)) }
-                                td data-label="result" { (status(headline::status_mark(&o.status))) }
+                                td.result { (status(headline::status_mark(&o.status))) }
                                 td.prose {
                                     (one_line(&o.summary))
                                     @if let Some(reason) = headline::reason(&o.status) { " – " (one_line(reason)) }
@@ -97,8 +108,8 @@ fn doubts(record: &Record) -> Markup {
             p { "None: of every COMMIT that was written, the caller learned the outcome." }
         } @else {
             p {
-                "COMMIT was written, and the answer never came: the caller could not know. "
-                "The op log could, afterwards: " b { (headline::doubts(record).unwrap_or_default()) } "."
+                "COMMIT was written, and the answer never came, so the caller could not know. "
+                "Looked up in the op log afterwards: " b { (headline::doubts(record).unwrap_or_default()) } "."
             }
             details open[all.len() <= 12] {
                 summary { (counted(headline::as_u64(all.len()), "commit")) " in doubt, and how each resolved" }
@@ -149,6 +160,7 @@ pub(super) fn faults(record: &Record) -> Markup {
             @if record.faults.is_empty() {
                 p.empty { "No fault was injected." }
             } @else {
+                (recovery_rule(record))
                 div.scroll {
                     table.stack {
                         thead { tr {
@@ -156,20 +168,16 @@ pub(super) fn faults(record: &Record) -> Markup {
                             th scope="col" { "when" }
                             th scope="col" { "effect" }
                             th.number scope="col" { "recovery" }
-                            th scope="col" { "counts as recovered when" }
                         } }
                         tbody {
                             @for f in record.faults.iter().take(ROWS_MAX) {
                                 tr {
                                     th scope="row" { b.code { (one_line(&f.event.name)) } span { (one_line(&f.event.title)) } }
-                                    td data-label="when" { (when(f.event.start_us, f.event.end_us)) }
+                                    td.when data-label="when" { (when(f.event.start_us, f.event.end_us)) }
                                     td data-label="effect" {
                                         (status(headline::fault_mark(f))) " " (headline::effect(f))
                                     }
                                     td.number data-label="recovery" { b { (headline::recovery(f)) } }
-                                    td data-label="target" {
-                                        "every operation of a second within " (duration(f.recovery_target_us))
-                                    }
                                 }
                             }
                         }
@@ -177,6 +185,19 @@ pub(super) fn faults(record: &Record) -> Markup {
                 }
                 (more(record.faults.len()))
             }
+        }
+    }
+}
+
+fn recovery_rule(record: &Record) -> Markup {
+    let mut targets: Vec<u64> = record.faults.iter().map(|f| f.recovery_target_us).collect();
+    targets.sort_unstable();
+    targets.dedup();
+    let targets: Vec<String> = targets.into_iter().take(3).map(duration).collect();
+    html! {
+        p.remark {
+            "A fault counts only when its effect was seen. Recovery runs from its end to the start of "
+            "the first second in which every operation came back within " (targets.join(" or ")) "."
         }
     }
 }
@@ -209,46 +230,49 @@ pub(super) fn latencies(record: &Record) -> Markup {
         ),
         ("hold", "connection to end", &l.hold),
         ("connect", "opening a connection", &l.connect),
-        ("generator lag", "actual minus intended start", &l.lag),
+        (LAG, "actual minus intended start", &l.lag),
     ];
-    let highest = rows.iter().map(|(_, _, h)| h.max_us).max().unwrap_or(1);
+    let strips = Strips::over(rows.iter().map(|(_, _, h)| *h));
     html! {
         section aria-labelledby="latency" {
             h2 #latency { "Latency" }
             (invalid_tag(record))
             div.scroll {
-                table class=(super::validity_class(record)) {
+                table {
                     thead { tr {
                         th scope="col" { "" span.hidden { "what" } }
-                        th.number scope="col" { "count" }
-                        th.number scope="col" { "min" }
-                        th.number scope="col" { "mean" }
-                        th.number scope="col" { "p50" }
-                        th.number scope="col" { "p90" }
-                        th.number scope="col" { "p99" }
-                        th.number scope="col" { "p99.9" }
-                        th.number scope="col" { "max" }
+                        @for name in ["p50", "p90", "p99", "p99.9", "max", "mean", "min", "count"] {
+                            th.number scope="col" { (name) }
+                        }
                         th scope="col" { "p50 ━ p99 ─ max, log scale" }
                     } }
                     tbody {
                         @for (name, meaning, h) in rows {
-                            tr {
+                            // The lag is what tells that the others do not count; it does.
+                            @let counts = record.performance_valid || name == LAG;
+                            tr class=(if counts { "valid" } else { "not-valid" }) {
                                 th scope="row" { b { (name) } span { (meaning) } }
+                                (quantiles(h))
                                 td.number { (count(h.count)) }
-                                td.number { (quantile(h, h.min_us)) }
-                                td.number { (mean(h)) }
-                                td.number { (quantile(h, h.p50_us)) }
-                                td.number { (quantile(h, h.p90_us)) }
-                                td.number { b { (quantile(h, h.p99_us)) } }
-                                td.number { (quantile(h, h.p999_us)) }
-                                td.number { (quantile(h, h.max_us)) }
-                                td.strip-cell { (strip(name, h, highest)) }
+                                td.strip-cell { (strips.draw(name, h)) }
                             }
                         }
                     }
                 }
             }
         }
+    }
+}
+
+fn quantiles(h: &HistogramRecord) -> Markup {
+    html! {
+        td.number.time { (quantile(h, h.p50_us)) }
+        td.number.time { (quantile(h, h.p90_us)) }
+        td.number.time { b { (quantile(h, h.p99_us)) } }
+        td.number.time { (quantile(h, h.p999_us)) }
+        td.number.time { (quantile(h, h.max_us)) }
+        td.number.time { (mean(h)) }
+        td.number.time { (quantile(h, h.min_us)) }
     }
 }
 
@@ -263,20 +287,43 @@ fn mean(h: &HistogramRecord) -> String {
     }
 }
 
-/// From the median to the largest value, on the log scale that all rows share.
-fn strip(name: &str, h: &HistogramRecord, highest: u64) -> Markup {
-    let place = |us: u64| {
-        let top = (highest.max(10) as f64).log10();
-        let at = (us.max(1) as f64).log10() / top * 100.0;
-        format!("{:.1}%", at.clamp(0.0, 100.0))
-    };
-    html! {
-        @if h.count > 0 {
-            svg.strip role="img" width="100%" height="14" aria-label=(format!("{name} from p50 to max")) {
-                line.strip-tail x1=(place(h.p99_us)) x2=(place(h.max_us)) y1="7" y2="7" {}
-                line.strip-body x1=(place(h.p50_us)) x2=(place(h.p99_us)) y1="7" y2="7" {}
-                line.strip-median x1=(place(h.p50_us)) x2=(place(h.p50_us)) y1="2" y2="12" {}
-                line.strip-median x1=(place(h.p99_us)) x2=(place(h.p99_us)) y1="2" y2="12" {}
+/// The log scale that the strips of all rows share, in decades.
+struct Strips {
+    low: f64,
+    high: f64,
+}
+
+impl Strips {
+    fn over<'a>(histograms: impl Iterator<Item = &'a HistogramRecord>) -> Self {
+        let decades = |us: u64| (us.max(1) as f64).log10();
+        let (low, high) = histograms
+            .filter(|h| h.count > 0)
+            .fold((f64::INFINITY, 0.0_f64), |(low, high), h| {
+                (low.min(decades(h.p50_us)), high.max(decades(h.max_us)))
+            });
+        let low = if low.is_finite() { low.floor() } else { 0.0 };
+        Self {
+            low,
+            high: high.max(low + 1.0),
+        }
+    }
+
+    fn place(&self, us: u64) -> String {
+        let at = ((us.max(1) as f64).log10() - self.low) / (self.high - self.low);
+        format!("{:.1}%", at.clamp(0.0, 1.0) * 100.0)
+    }
+
+    /// Draws one row: thick from the median to p99, thin from there to the largest value.
+    fn draw(&self, name: &str, h: &HistogramRecord) -> Markup {
+        let [p50, p99, max] = [h.p50_us, h.p99_us, h.max_us].map(|us| self.place(us));
+        html! {
+            @if h.count > 0 {
+                svg.strip role="img" width="100%" height="14" aria-label=(format!("{name} from p50 to max")) {
+                    line.strip-tail x1=(p99) x2=(max) y1="7" y2="7" {}
+                    line.strip-body x1=(p50) x2=(p99) y1="7" y2="7" {}
+                    line.strip-median x1=(p50) x2=(p50) y1="2" y2="12" {}
+                    line.strip-median x1=(p99) x2=(p99) y1="2" y2="12" {}
+                }
             }
         }
     }

@@ -110,7 +110,8 @@ impl<'a> Charts<'a> {
             .zip(&self.ordered)
             .map(|(band, fault)| TrackRow {
                 band,
-                text: track_text(fault),
+                title: one_line(&fault.event.title),
+                outcome: outcome(fault),
             })
             .collect();
         html! {
@@ -138,7 +139,7 @@ impl<'a> Charts<'a> {
         Plot {
             scale: linear(&series, None),
             format: |v| format!("{} ops/s", three_digits(v)),
-            unit: "ops/s",
+            tick: |v| format!("{}/s", short(v)),
             height: 110,
             series,
             ..plot("rate", "Offered and achieved rate")
@@ -270,11 +271,8 @@ impl<'a> Charts<'a> {
         let value = |b: &Bucket| -> u64 {
             if name == REST {
                 let named = |key: &String| all.iter().any(|(known, _)| known == key);
-                b.errors
-                    .iter()
-                    .filter(|(key, _)| !named(key))
-                    .map(|(_, n)| n)
-                    .sum()
+                let rest = b.errors.iter().filter(|(key, _)| !named(key));
+                rest.map(|(_, n)| *n).fold(0, u64::saturating_add)
             } else {
                 b.errors.get(name).copied().unwrap_or(0)
             }
@@ -305,15 +303,13 @@ impl<'a> Charts<'a> {
 /// The row for what does not fit; a category cannot have this name, since it has a blank.
 const REST: &str = "all others";
 
-fn track_text(fault: &FaultReport) -> String {
-    let title = shorten(&one_line(&fault.event.title), 60);
-    let outcome = match fault.recovery_us {
+fn outcome(fault: &FaultReport) -> String {
+    match fault.recovery_us {
         _ if !fault.event.effect.seen => "no effect seen".to_owned(),
         None => "not recovered".to_owned(),
         Some(0) => "no recovery needed".to_owned(),
         Some(us) => format!("recovered in {}", duration(us)),
-    };
-    format!("{title} · {outcome}")
+    }
 }
 
 fn figure(title: &str, note: &str, plots: &[Plot], frame: &Frame<'_>) -> Markup {
@@ -334,7 +330,6 @@ fn plot(id: &str, title: &str) -> Plot {
         scale: Scale::linear(1.0, 1.0),
         format: whole,
         tick: short,
-        unit: "",
         height: 80,
         series: Vec::new(),
         limit: None,
