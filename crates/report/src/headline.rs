@@ -131,11 +131,10 @@ fn failed(record: &Record) -> String {
     let objectives = match missed.len() {
         0 => String::new(),
         1 => format!("the objective “{}”", missed[0]),
-        n => format!(
-            "{} ({})",
-            counted(as_u64(n), "objective"),
-            missed.join(", ")
-        ),
+        n => {
+            let names: Vec<&str> = missed.iter().map(String::as_str).collect();
+            format!("{} ({})", counted(as_u64(n), "objective"), listed(&names))
+        }
     };
     let under = under(record);
     match (broken.is_empty(), missed.is_empty()) {

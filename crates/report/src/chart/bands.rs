@@ -55,8 +55,10 @@ pub(crate) struct Band {
     /// From and to, in percent of the axis.
     from: f64,
     to: f64,
-    /// Where recovery ended, in percent of the axis.
-    recovered: Option<f64>,
+    /// Until when the pool had not recovered, in percent of the axis.
+    unwell_until: Option<f64>,
+    /// Whether it recovered then, or only the run ended.
+    recovered: bool,
 }
 
 /// Places faults on an axis.
@@ -65,15 +67,18 @@ pub(crate) fn bands(faults: &[&FaultReport], axis: &TimeAxis) -> Vec<Band> {
         .iter()
         .map(|fault| {
             let from = axis.percent(fault.event.start_us);
-            let recovered = fault
-                .recovery_us
-                .filter(|us| fault.event.effect.seen && *us > 0)
-                .map(|us| axis.percent(fault.event.end_us.saturating_add(us)));
+            let unwell_until = match fault.recovery_us {
+                _ if !fault.event.effect.seen => None,
+                Some(0) => None,
+                Some(us) => Some(axis.percent(fault.event.end_us.saturating_add(us))),
+                None => Some(100.0),
+            };
             Band {
                 name: shorten(&one_line(&fault.event.name), NAME_MAX),
                 from,
                 to: axis.percent(fault.event.end_us).max(from),
-                recovered,
+                unwell_until,
+                recovered: fault.recovery_us.is_some(),
             }
         })
         .collect()
@@ -140,13 +145,13 @@ pub(crate) fn draw(bands: &[Band], top: u32, bottom: u32) -> Markup {
     html! {
         // One group, so that recoveries that overlap do not look like something stronger.
         g.recoveries {
-            @for (band, recovered) in recovering(bands) {
-                rect x=(percent(band.to)) y=(top) width=(percent((recovered - band.to).max(0.0)))
+            @for (band, until) in unwell(bands) {
+                rect x=(percent(band.to)) y=(top) width=(percent((until - band.to).max(0.0)))
                     height=(height) {}
             }
         }
-        @for (_, recovered) in recovering(bands) {
-            line.recovered x1=(percent(recovered)) x2=(percent(recovered)) y1=(top) y2=(bottom) {}
+        @for (_, until) in unwell(bands).filter(|(band, _)| band.recovered) {
+            line.recovered x1=(percent(until)) x2=(percent(until)) y1=(top) y2=(bottom) {}
         }
         @for band in bands {
             @if band.to > band.from {
@@ -162,10 +167,10 @@ pub(crate) fn draw(bands: &[Band], top: u32, bottom: u32) -> Markup {
     }
 }
 
-fn recovering(bands: &[Band]) -> impl Iterator<Item = (&Band, f64)> {
+fn unwell(bands: &[Band]) -> impl Iterator<Item = (&Band, f64)> {
     bands
         .iter()
-        .filter_map(|band| Some((band, band.recovered?)))
+        .filter_map(|band| Some((band, band.unwell_until?)))
 }
 
 /// Draws the faults as bars on the axis, one below the other: the window, then the recovery.
@@ -203,22 +208,24 @@ pub(crate) struct TrackRow<'a> {
 }
 
 impl TrackRow<'_> {
-    /// Where the text goes, on the side of the bar that has more room, and how much of the title
-    /// fits there where the page is just wide enough for this layout.
+    /// Where the text goes: to the right of the fault's beginning if it fits there, else to the side
+    /// that has more room; and as much of the title as fits there on the narrowest wide page.
     fn beside_the_bar(&self) -> (f64, &'static str, String) {
         let band = self.band;
-        let end = band.recovered.unwrap_or(band.to).max(band.to);
+        let end = band.unwell_until.unwrap_or(band.to).max(band.to);
         let plot = Layout::Wide.plot_width();
         let rightwards = (100.0 - band.from) / 100.0 * plot + RIGHT_GUTTER;
         let leftwards = end / 100.0 * plot + LEFT_GUTTER;
         let fixed =
             (band.name.chars().count() + self.outcome.chars().count() + 5) as f64 * TRACK_GLYPH;
+        let wanted = self.title.chars().count() as f64 * TRACK_GLYPH + fixed;
+        let to_the_right = rightwards >= wanted.min(leftwards);
+        let room = if to_the_right { rightwards } else { leftwards };
         let letters = (0..TITLE_MAX)
             .rev()
-            .find(|n| *n as f64 * TRACK_GLYPH + fixed <= rightwards.max(leftwards))
-            .unwrap_or(0);
-        let title = shorten(&self.title, letters);
-        if rightwards >= leftwards {
+            .find(|n| *n as f64 * TRACK_GLYPH + fixed <= room);
+        let title = shorten(&self.title, letters.unwrap_or(0));
+        if to_the_right {
             (band.from, "track-name wide", title)
         } else {
             (end, "track-name wide end", title)
@@ -229,10 +236,12 @@ impl TrackRow<'_> {
         let band = self.band;
         let bar = y + 19;
         html! {
-            @if let Some(recovered) = band.recovered {
+            @if let Some(until) = band.unwell_until {
                 rect.track-recovery x=(percent(band.to)) y=(bar)
-                    width=(percent((recovered - band.to).max(0.0))) height=(BAR_HEIGHT) {}
-                line.recovered x1=(percent(recovered)) x2=(percent(recovered))
+                    width=(percent((until - band.to).max(0.0))) height=(BAR_HEIGHT) {}
+            }
+            @if let Some(until) = band.unwell_until.filter(|_| band.recovered) {
+                line.recovered x1=(percent(until)) x2=(percent(until))
                     y1=(bar - 2) y2=(bar + BAR_HEIGHT + 2) {}
             }
             @if band.to > band.from {
@@ -274,7 +283,8 @@ mod tests {
             name: name.into(),
             from,
             to: from,
-            recovered: None,
+            unwell_until: None,
+            recovered: true,
         }
     }
 

@@ -116,6 +116,8 @@ fn every_fault_tells_its_effect_and_its_recovery() {
         assert!(page.contains(text), "{text}");
     }
     let failed = html(&demo::failed());
+    // Not recovered: shaded to the end of the axis on the track and on every plot.
+    assert!(failed.contains("x=\"32.50%\" y=\"2\" width=\"67.50%\""));
     assert!(failed.contains("not recovered") && failed.contains("not within the run"));
 }
 
