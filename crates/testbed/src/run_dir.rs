@@ -217,6 +217,21 @@ mod tests {
     }
 
     #[test]
+    fn what_belongs_to_another_user_is_not_claimed() {
+        if !Uid::effective().is_root() {
+            println!("not tested: only root can give a directory to another user");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let home = home(dir.path());
+        let foreign = home.runs().join("foreign");
+        fs::create_dir(&foreign).unwrap();
+        std::os::unix::fs::chown(&foreign, Some(61_234), None).unwrap();
+        assert!(RunDir::claim_dead(&home).unwrap().is_empty());
+        assert_eq!(fs::read_dir(&foreign).unwrap().count(), 0);
+    }
+
+    #[test]
     fn removal_takes_everything() {
         let dir = tempfile::tempdir().unwrap();
         let home = home(dir.path());

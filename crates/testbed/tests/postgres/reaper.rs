@@ -3,10 +3,13 @@
 //! The runs to kill are this test binary again, told by an argument to hold a cluster.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid, User};
 use poolproof_testbed::{Cluster, LocalConfig, reap};
 
 use crate::traces::{self, Traces};
@@ -23,12 +26,13 @@ struct Neighbour {
 }
 
 impl Neighbour {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the processes to kill are started here"
-    )]
     fn start(home: &Path, run_id: &str, dsm: &str) -> Self {
-        let mut process = Command::new(std::env::current_exe().unwrap())
+        let program = std::env::current_exe().unwrap();
+        Self::start_with(command(&program), home, run_id, dsm)
+    }
+
+    fn start_with(mut command: Command, home: &Path, run_id: &str, dsm: &str) -> Self {
+        let mut process = command
             .args([
                 "--exact",
                 "reaper::hold_a_cluster",
@@ -69,6 +73,14 @@ impl Neighbour {
         self.output.read_to_string(&mut rest).unwrap();
         assert!(self.process.wait().unwrap().success(), "{rest}");
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the processes to kill are started here"
+)]
+fn command(program: &Path) -> Command {
+    Command::new(program)
 }
 
 #[test]
@@ -166,17 +178,22 @@ async fn orphans_of_a_killed_postmaster_are_ended() {
     let found = Traces::of(&cluster);
     let run_dir = traces::run_dir(&cluster);
     // Stopped, they cannot notice it either.
-    let orphans: Vec<_> = traces::processes_in(&run_dir)
-        .into_iter()
-        .map(|pid| u32::try_from(pid).unwrap())
-        .filter(|pid| *pid != found.postmaster())
-        .collect();
-    for orphan in &orphans {
-        traces::signal(*orphan, Signal::SIGSTOP);
-    }
+    let mut orphans = Vec::new();
+    // Until all are stopped: the backend of the first query may just be ending.
+    traces::eventually("all children to be stopped", || {
+        orphans = traces::processes_in(&run_dir);
+        orphans.retain(|pid| u32::try_from(*pid).unwrap() != found.postmaster());
+        orphans.iter().all(|pid| {
+            let stopped = kill(Pid::from_raw(*pid), Signal::SIGSTOP).is_ok();
+            stopped && traces::state_of(*pid) == Some('T')
+        })
+    });
+    assert!(orphans.len() > 2);
     traces::signal(found.postmaster(), Signal::SIGKILL);
     traces::eventually("the postmaster to die", || !cluster.is_running());
-    assert_eq!(traces::processes_in(&run_dir).len(), orphans.len());
+    for orphan in orphans {
+        assert!(traces::processes_in(&run_dir).contains(&orphan));
+    }
     cluster.stop().await.unwrap();
     found.assert_gone();
 }
@@ -198,4 +215,36 @@ async fn a_start_reaps_before_it_starts() {
     assert_ne!(cluster.postmaster_pid(), found.postmaster());
     assert!(!found.has_segment());
     cluster.stop().await.unwrap();
+}
+
+/// Run by root, the other tests show root's way. Run by anybody else, all of them show this one.
+#[test]
+fn an_ordinary_user_runs_a_cluster_as_itself() {
+    if !Uid::effective().is_root() {
+        return;
+    }
+    let user = User::from_name("nobody").unwrap().unwrap();
+    let (dir, home) = home();
+    std::fs::create_dir(&home).unwrap();
+    chown(&home, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
+    // The build directory may lie below a private home.
+    let program = dir.path().join("program");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let mut command = command(&program);
+    command
+        .uid(user.uid.as_raw())
+        .gid(user.gid.as_raw())
+        .current_dir("/")
+        .env("PGDATA", "/nonexistent")
+        .env("PGPORT", "1")
+        .env("LC_ALL", "nowhere");
+    let neighbour = Neighbour::start_with(command, &home, "plain", "mmap");
+    let found = Traces::at(&neighbour.run_dir);
+    found.assert_present();
+    let process = format!("/proc/{}", found.postmaster());
+    let owner = std::fs::metadata(process).unwrap().uid();
+    assert_eq!(owner, user.uid.as_raw());
+
+    neighbour.let_go();
+    found.assert_gone();
 }

@@ -110,6 +110,12 @@ pub(crate) fn processes_in(dir: &Path) -> Vec<i32> {
         .collect()
 }
 
+/// The letter for a process's state, as `ps` shows it.
+pub(crate) fn state_of(pid: i32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
 pub(crate) fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid.try_into().unwrap()), signal).unwrap();
 }
