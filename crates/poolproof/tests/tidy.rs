@@ -20,7 +20,11 @@ fn root() -> PathBuf {
 /// Reads the table under "## The crates" in ARCHITECTURE.md.
 fn edges_in_table(text: &str) -> Edges {
     let words = |cell: &str| -> BTreeSet<String> {
-        cell.split('`').skip(1).step_by(2).map(ToOwned::to_owned).collect()
+        cell.split('`')
+            .skip(1)
+            .step_by(2)
+            .map(ToOwned::to_owned)
+            .collect()
     };
     text.lines()
         .skip_while(|line| *line != "## The crates")
@@ -40,14 +44,22 @@ fn edges_in_cargo() -> Edges {
         .no_deps()
         .exec()
         .expect("cargo metadata answers");
-    let ours: BTreeSet<String> =
-        metadata.packages.iter().map(|package| package.name.to_string()).collect();
+    let ours: BTreeSet<String> = metadata
+        .packages
+        .iter()
+        .map(|package| package.name.to_string())
+        .collect();
     metadata
         .packages
         .iter()
         .map(|package| {
-            let normal = package.dependencies.iter().filter(|dep| dep.kind == DependencyKind::Normal);
-            let edges = normal.map(|dep| dep.name.clone()).filter(|name| ours.contains(name));
+            let normal = package
+                .dependencies
+                .iter()
+                .filter(|dep| dep.kind == DependencyKind::Normal);
+            let edges = normal
+                .map(|dep| dep.name.clone())
+                .filter(|name| ours.contains(name));
             (package.name.to_string(), edges.collect())
         })
         .collect()
@@ -99,7 +111,10 @@ fn a_table_is_read_row_by_row() {
                 | 2 | `z` | `crates/z` | none |\n";
     let edges = edges_in_table(text);
     let b = BTreeSet::from(["a".to_owned(), "c".to_owned()]);
-    assert_eq!(edges, Edges::from([("a".to_owned(), BTreeSet::new()), ("b".to_owned(), b)]));
+    assert_eq!(
+        edges,
+        Edges::from([("a".to_owned(), BTreeSet::new()), ("b".to_owned(), b)])
+    );
 }
 
 #[test]
@@ -141,5 +156,9 @@ fn suppressed_lints_must_stay_true() {
         .filter(|(_, text)| text.contains(forbidden))
         .map(|(path, _)| path)
         .collect();
-    assert_eq!(found, Vec::<PathBuf>::new(), "use #[expect(…, reason = \"…\")]");
+    assert_eq!(
+        found,
+        Vec::<PathBuf>::new(),
+        "use #[expect(…, reason = \"…\")]"
+    );
 }

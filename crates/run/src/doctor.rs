@@ -187,7 +187,7 @@ fn place(topic: &'static str, path: &Path, knob: &str) -> Finding {
         return not(FindingState::Missing, topic, detail, &advice);
     }
     let free = match statvfs(&existing) {
-        Ok(stat) => u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size()),
+        Ok(stat) => widen(stat.blocks_available()).saturating_mul(stat.fragment_size()),
         Err(error) => {
             let detail = format!("{shown} does not tell its free space: {error}");
             return not(FindingState::Absent, topic, detail, "see `df`");
@@ -305,6 +305,11 @@ fn capabilities() -> Option<u64> {
 fn with_causes(error: &dyn Error) -> String {
     let causes = std::iter::successors(error.source(), |error| (*error).source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// Systems differ in how wide a number of blocks is.
+fn widen(n: impl Into<u64>) -> u64 {
+    n.into()
 }
 
 fn bytes(n: u64) -> String {

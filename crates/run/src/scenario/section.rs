@@ -126,10 +126,12 @@ impl<'a> Section<'a> {
         let found = self.get(key)?;
         match found.get_ref() {
             DeValue::String(text) => Some(self.found(found, text.to_string())),
-            DeValue::Integer(n) => {
-                self.wrong_type(key, "a string", found, Some(format!("{key} = \"{n}\"")))
-            }
-            _ => self.wrong_type(key, "a string", found, None),
+            DeValue::Integer(n) => self.wrong_type(
+                must(key, "a string"),
+                found,
+                Some(format!("{key} = \"{n}\"")),
+            ),
+            _ => self.wrong_type(must(key, "a string"), found, None),
         }
     }
 
@@ -137,10 +139,12 @@ impl<'a> Section<'a> {
         let found = self.get(key)?;
         match found.get_ref() {
             DeValue::Boolean(value) => Some(self.found(found, *value)),
-            DeValue::String(text) if matches!(text.as_ref(), "true" | "false") => {
-                self.wrong_type(key, "true or false", found, Some(format!("{key} = {text}")))
-            }
-            _ => self.wrong_type(key, "true or false", found, None),
+            DeValue::String(text) if matches!(text.as_ref(), "true" | "false") => self.wrong_type(
+                must(key, "true or false"),
+                found,
+                Some(format!("{key} = {text}")),
+            ),
+            _ => self.wrong_type(must(key, "true or false"), found, None),
         }
     }
 
@@ -155,9 +159,9 @@ impl<'a> Section<'a> {
             DeValue::Integer(n) => i128::from_str_radix(n.as_str(), n.radix()).ok(),
             DeValue::String(text) if text.parse::<i64>().is_ok() => {
                 let correct = format!("{key} = {text}");
-                return self.wrong_type(key, "a whole number", found, Some(correct));
+                return self.wrong_type(must(key, "a whole number"), found, Some(correct));
             }
-            _ => return self.wrong_type(key, "a whole number", found, None),
+            _ => return self.wrong_type(must(key, "a whole number"), found, None),
         };
         let within = value
             .and_then(|v| i64::try_from(v).ok())
@@ -198,13 +202,13 @@ impl<'a> Section<'a> {
             DeValue::Float(n) => n.as_str(),
             DeValue::String(text) if text.parse::<f64>().is_ok() => {
                 let correct = format!("{key} = {text}");
-                return self.wrong_type(key, "a number", found, Some(correct));
+                return self.wrong_type(must(key, "a number"), found, Some(correct));
             }
-            _ => return self.wrong_type(key, "a number", found, None),
+            _ => return self.wrong_type(must(key, "a number"), found, None),
         };
         match text.parse::<f64>() {
             Ok(value) if value.is_finite() => Some(self.found(found, value)),
-            _ => self.wrong_type(key, "a finite decimal number", found, None),
+            _ => self.wrong_type(must(key, "a finite decimal number"), found, None),
         }
     }
 
@@ -214,13 +218,13 @@ impl<'a> Section<'a> {
             DeValue::String(text) => text,
             DeValue::Integer(n) => {
                 let correct = format!("{key} = \"{n}s\"");
-                return self.wrong_type(key, "a duration with a unit", found, Some(correct));
+                return self.wrong_type(must(key, "a duration with a unit"), found, Some(correct));
             }
             DeValue::Float(n) => {
                 let correct = format!("{key} = \"{n}s\"");
-                return self.wrong_type(key, "a duration with a unit", found, Some(correct));
+                return self.wrong_type(must(key, "a duration with a unit"), found, Some(correct));
             }
-            _ => return self.wrong_type(key, "a duration, such as \"20s\"", found, None),
+            _ => return self.wrong_type(must(key, "a duration, such as \"20s\""), found, None),
         };
         match parse_duration(text) {
             Ok(duration) => Some(self.found(found, duration)),
@@ -300,7 +304,7 @@ impl<'a> Section<'a> {
                 );
                 None
             }
-            _ => self.wrong_type(key, "a table", found, None),
+            _ => self.wrong_type(must(key, "a table"), found, None),
         }
     }
 
@@ -328,7 +332,7 @@ impl<'a> Section<'a> {
                     self.problems,
                 )),
                 _ => {
-                    self.wrong_type::<()>(key, "a list of tables", item, None);
+                    self.wrong_type::<()>(must(key, "a list of tables"), item, None);
                 }
             }
         }
@@ -347,8 +351,7 @@ impl<'a> Section<'a> {
                 DeValue::Boolean(false) => "off".to_owned(),
                 _ => {
                     self.wrong_type::<()>(
-                        key.get_ref(),
-                        "a string, number or boolean",
+                        must(key.get_ref(), "a string, number or boolean"),
                         value,
                         None,
                     );
@@ -434,8 +437,7 @@ impl<'a> Section<'a> {
 
     fn wrong_type<T>(
         &self,
-        key: &str,
-        wanted: &str,
+        message: String,
         found: &Spanned<DeValue<'_>>,
         correct: Option<String>,
     ) -> Option<T> {
@@ -448,11 +450,7 @@ impl<'a> Section<'a> {
             DeValue::Array(_) => "a list",
             DeValue::Table(_) => "a table",
         };
-        let mut problem = Problem::new(
-            found.span(),
-            format!("`{key}` must be {wanted}"),
-            &format!("this is {is}"),
-        );
+        let mut problem = Problem::new(found.span(), message, &format!("this is {is}"));
         if let Some(correct) = correct {
             problem = problem.help(format!("did you mean `{correct}`?"));
         }
@@ -502,6 +500,10 @@ pub(super) fn nearest<'w>(typed: &str, words: impl Iterator<Item = &'w str>) -> 
         .filter(|(distance, word)| *distance < word.chars().count())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, word)| word)
+}
+
+fn must(key: &str, wanted: &str) -> String {
+    format!("`{key}` must be {wanted}")
 }
 
 fn synonym(synonyms: Synonyms, typed: &str) -> Option<&'static str> {

@@ -1,0 +1,52 @@
+//! The commands: each takes its arguments and returns an exit code.
+
+mod check;
+mod doctor;
+mod error;
+mod proxy;
+mod report;
+mod run;
+
+use std::io;
+
+use clap::CommandFactory;
+
+pub(crate) use error::CommandError;
+
+use crate::args::{Cli, Command};
+use crate::{diagnose, exit, output};
+
+/// Performs a command and shows what went wrong, if anything did.
+pub(crate) async fn perform(command: Command) -> u8 {
+    let done = match command {
+        Command::Demo(args) => run::demo(args).await,
+        Command::Run { files, run } => run::files(&files, run).await,
+        Command::Proxy(args) => proxy::serve(args).await,
+        Command::Check { url } => check::check(&url).await,
+        Command::Doctor => doctor::doctor().await,
+        Command::Report(args) => report::render(&args),
+        Command::Schema => schema(),
+        Command::Completions { shell } => completions(shell),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            diagnose::show(&error);
+            error.exit_code()
+        }
+    }
+}
+
+fn schema() -> Result<u8, CommandError> {
+    let text = serde_json::to_string_pretty(&poolproof_report::schema())
+        .map_err(|error| CommandError::Print(io::Error::other(error)))?;
+    output::print(&format!("{text}\n")).map_err(CommandError::Print)?;
+    Ok(exit::OK)
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<u8, CommandError> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "poolproof", &mut script);
+    output::print(&String::from_utf8_lossy(&script)).map_err(CommandError::Print)?;
+    Ok(exit::OK)
+}

@@ -1,0 +1,140 @@
+//! Why a command could not do its work, what to do about it, and the exit code that says so.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use poolproof_run::{CheckError, ProxyServerError, RunError, ScenarioError, UrlError};
+use thiserror::Error;
+
+use crate::args::URL_VARIABLE;
+use crate::exit;
+
+/// Why a command could not do its work.
+#[derive(Debug, Error)]
+pub(crate) enum CommandError {
+    #[error("{} cannot be read", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} cannot be written", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("standard output cannot be written")]
+    Print(#[source] io::Error),
+    #[error("a database URL stands in the place of a scenario file")]
+    UrlAsFile,
+    #[error("the scenario cannot be run")]
+    Scenario(ScenarioError),
+    #[error("--{flag} names one file, and there are {runs} scenarios")]
+    OneFileForMany { flag: &'static str, runs: usize },
+    #[error("{} and {} cannot both go to standard output", first, second)]
+    TwoToStandardOutput {
+        first: &'static str,
+        second: &'static str,
+    },
+    #[error("the database URL cannot be used")]
+    Url(#[source] UrlError),
+    #[error("{URL_VARIABLE} is not set")]
+    NoUrl,
+    #[error("{URL_VARIABLE} is not valid text")]
+    UrlNotText,
+    #[error("{ops:.0} operations are more than a run can judge")]
+    TooManyOps { ops: f64, most: u32 },
+    #[error("the scenario {scenario} was not run")]
+    Run {
+        scenario: String,
+        #[source]
+        source: Box<RunError>,
+    },
+    #[error(transparent)]
+    Check(CheckError),
+    #[error("{} holds no record of a run", path.display())]
+    Record {
+        path: PathBuf,
+        #[source]
+        source: poolproof_report::ReadError,
+    },
+    #[error("the JUnit report cannot be made")]
+    Junit(#[source] poolproof_report::JunitError),
+    #[error("the fault proxy cannot be served at {listen}")]
+    Proxy {
+        listen: SocketAddr,
+        #[source]
+        source: ProxyServerError,
+    },
+    #[error("signals cannot be listened for")]
+    Signals(#[source] io::Error),
+    #[error("the program cannot start its threads")]
+    Runtime(#[source] io::Error),
+}
+
+impl CommandError {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Read { .. }
+            | Self::UrlAsFile
+            | Self::Scenario(_)
+            | Self::OneFileForMany { .. }
+            | Self::TwoToStandardOutput { .. }
+            | Self::Url(_)
+            | Self::NoUrl
+            | Self::UrlNotText
+            | Self::TooManyOps { .. }
+            | Self::Record { .. } => exit::USAGE,
+            Self::Write { .. }
+            | Self::Print(_)
+            | Self::Check(_)
+            | Self::Junit(_)
+            | Self::Proxy { .. }
+            | Self::Signals(_)
+            | Self::Runtime(_) => exit::ENVIRONMENT,
+            Self::Run { source, .. } => source.exit_code(),
+        }
+    }
+
+    /// Returns what to do about it.
+    pub(crate) fn help(&self) -> Option<String> {
+        let text = match self {
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "there is no such file: check the name and the folder you are in".to_owned()
+            }
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
+                "the file is not UTF-8 text".to_owned()
+            }
+            Self::UrlAsFile => "name the database with --postgres, and a scenario file".to_owned(),
+            Self::Write { .. } => "check that the folder exists and has room".to_owned(),
+            Self::OneFileForMany { .. } => {
+                "run them one by one, or take the files from each run's folder".to_owned()
+            }
+            Self::TwoToStandardOutput { .. } => "write one of them to a file".to_owned(),
+            Self::Url(_) => "such as postgres://user:password@127.0.0.1:5432/database".to_owned(),
+            Self::NoUrl => format!(
+                "set it, for example {URL_VARIABLE}=postgres://user:password@127.0.0.1:5432/db, \
+                 or name a URL"
+            ),
+            Self::TooManyOps { most, .. } => {
+                format!("rate × duration may be up to {most}: choose a shorter --duration")
+            }
+            Self::Run { source, .. } => return source.help(),
+            Self::Check(source) => source.help(),
+            Self::Record { .. } => {
+                "name a result.json that poolproof wrote, or the folder it is in".to_owned()
+            }
+            Self::Proxy { source, .. } => return source.help(),
+            Self::Read { .. }
+            | Self::Print(_)
+            | Self::Scenario(_)
+            | Self::UrlNotText
+            | Self::Junit(_)
+            | Self::Signals(_)
+            | Self::Runtime(_) => return None,
+        };
+        Some(text)
+    }
+}

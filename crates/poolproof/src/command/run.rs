@@ -1,0 +1,288 @@
+//! `poolproof demo` and `poolproof run`.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use poolproof_run::{
+    Finished, Interrupt, MAX_OPS, PostgresChoice, RemoteConsent, RunOptions, Scenario,
+    check_blast_radius, execute,
+};
+
+use super::{CommandError, check, report};
+use crate::args::{Format, RunArgs};
+use crate::progress::Reporter;
+use crate::signals::Signals;
+use crate::{diagnose, exit, output};
+
+pub(super) async fn demo(args: RunArgs) -> Result<u8, CommandError> {
+    let asked = Asked {
+        scenario: Scenario::quickstart(),
+        replay: "demo".to_owned(),
+    };
+    all(vec![asked], args).await
+}
+
+pub(super) async fn files(files: &[PathBuf], args: RunArgs) -> Result<u8, CommandError> {
+    let mut asked = Vec::new();
+    let mut unread = exit::OK;
+    for file in files {
+        match read(file) {
+            Ok(scenario) => asked.push(Asked {
+                scenario,
+                replay: format!("run {}", shell_word(&file.display().to_string())),
+            }),
+            Err(error) => {
+                diagnose::show(&error);
+                unread = exit::worse(unread, error.exit_code());
+            }
+        }
+    }
+    if unread != exit::OK {
+        return Ok(unread);
+    }
+    all(asked, args).await
+}
+
+/// A scenario to run, and how the command line named it.
+struct Asked {
+    scenario: Scenario,
+    replay: String,
+}
+
+fn read(file: &Path) -> Result<Scenario, CommandError> {
+    if file.to_string_lossy().contains("://") {
+        // Its password must not be repeated in a message about a missing file.
+        return Err(CommandError::UrlAsFile);
+    }
+    let text = report::read(file)?;
+    let name = if output::is_standard(file) {
+        "standard input".to_owned()
+    } else {
+        file.display().to_string()
+    };
+    Scenario::parse(&name, &text).map_err(CommandError::Scenario)
+}
+
+async fn all(asked: Vec<Asked>, args: RunArgs) -> Result<u8, CommandError> {
+    check_copies(&args, asked.len())?;
+    let postgres = postgres(&args)?;
+    let consent = RemoteConsent {
+        allow_remote: args.allow_remote,
+        confirm_database: args.confirm_database.clone(),
+    };
+    if let PostgresChoice::Url(url) = &postgres {
+        check_blast_radius(url, &consent).map_err(|source| CommandError::Run {
+            scenario: names(&asked),
+            source: Box::new(source),
+        })?;
+    }
+    let seed = args.seed.unwrap_or_else(fresh_seed);
+    let mut runs = Vec::new();
+    for Asked { scenario, replay } in asked {
+        let replay = replay_command(&replay, seed, &args, &postgres);
+        let (scenario, mut notes) = fit(scenario, &args)?;
+        notes.extend(scenario.remarks.clone());
+        runs.push(RunOptions {
+            scenario,
+            postgres: postgres.clone(),
+            subject: args.subject,
+            seed,
+            out: args.out.clone(),
+            remote: consent.clone(),
+            replay,
+            notes,
+        });
+    }
+    let many = runs.len() > 1;
+    let mut signals = Signals::listen().map_err(CommandError::Signals)?;
+    let mut worst = exit::OK;
+    for options in runs {
+        let code = match one(options, &args, &mut signals).await {
+            Ok(code) => code,
+            Err(error) if many => {
+                diagnose::show(&error);
+                error.exit_code()
+            }
+            Err(error) => return Err(error),
+        };
+        worst = exit::worse(worst, code);
+        if code == exit::INTERRUPTED {
+            break;
+        }
+    }
+    Ok(worst)
+}
+
+/// Runs one scenario, shows its verdict and writes the copies that were asked for.
+async fn one(
+    options: RunOptions,
+    args: &RunArgs,
+    signals: &mut Signals,
+) -> Result<u8, CommandError> {
+    let scenario = options.scenario.name.clone();
+    let mut reporter = Reporter::for_stderr(args.quiet);
+    reporter.say(&format!(
+        "{scenario}: {} · subject {} · seed {}",
+        options.scenario.title, options.subject, options.seed
+    ));
+    for note in &options.notes {
+        reporter.say(&format!("  note       {note}"));
+    }
+    let finished = supervise(options, &mut reporter, signals).await;
+    reporter.close();
+    let Some(finished) = finished else {
+        return Ok(exit::INTERRUPTED);
+    };
+    let Finished {
+        record,
+        dir,
+        exit_code,
+    } = finished.map_err(|source| CommandError::Run {
+        scenario,
+        source: Box::new(source),
+    })?;
+    let copies = copies(args);
+    let verdict = poolproof_report::terminal(&record, output::stdout_style());
+    if copies.iter().any(|(_, _, path)| output::is_standard(path)) {
+        // Standard output is taken: what reads it wants nothing but the record.
+        output::tell(&verdict);
+    } else {
+        output::print(&verdict).map_err(CommandError::Print)?;
+    }
+    for (_, format, path) in copies {
+        report::write(&record, format, path)?;
+    }
+    reporter.say(&format!(
+        "  report     {}",
+        dir.join("report.html").display()
+    ));
+    Ok(exit_code)
+}
+
+/// Runs to the end. The first signal asks the run to end early and report; the second drops it,
+/// which still stops a private server; then there is no result.
+async fn supervise(
+    options: RunOptions,
+    reporter: &mut Reporter,
+    signals: &mut Signals,
+) -> Option<Result<Finished, poolproof_run::RunError>> {
+    let (trigger, interrupt) = Interrupt::new();
+    let mut sink = |news| reporter.on(&news);
+    let mut run = Box::pin(execute(options, &mut sink, interrupt));
+    tokio::select! {
+        finished = &mut run => return Some(finished),
+        () = signals.next() => trigger.trigger(),
+    }
+    output::tell("\ninterrupted: healing, stopping and reporting; once more to skip the report\n");
+    tokio::select! {
+        finished = run => Some(finished),
+        () = signals.next() => None,
+    }
+}
+
+fn postgres(args: &RunArgs) -> Result<PostgresChoice, CommandError> {
+    if args.postgres == "local" {
+        return Ok(PostgresChoice::Local);
+    }
+    check::database_url(&args.postgres).map(PostgresChoice::Url)
+}
+
+/// Returns the scenario with the duration that was asked for, and what that changed.
+fn fit(scenario: Scenario, args: &RunArgs) -> Result<(Scenario, Vec<String>), CommandError> {
+    let Some(duration) = args.duration else {
+        return Ok((scenario, Vec::new()));
+    };
+    let (scenario, note) = scenario.scaled_to(duration);
+    let ops = scenario.expected_ops();
+    if ops > f64::from(MAX_OPS) {
+        return Err(CommandError::TooManyOps { ops, most: MAX_OPS });
+    }
+    Ok((scenario, note.into_iter().collect()))
+}
+
+/// The copies that were asked for: flag, format and file.
+fn copies(args: &RunArgs) -> Vec<(&'static str, Format, &Path)> {
+    let flags = [
+        ("json", Format::Json, &args.json),
+        ("junit", Format::Junit, &args.junit),
+        ("md", Format::Md, &args.md),
+    ];
+    flags
+        .into_iter()
+        .filter_map(|(flag, format, path)| Some((flag, format, path.as_deref()?)))
+        .collect()
+}
+
+fn check_copies(args: &RunArgs, runs: usize) -> Result<(), CommandError> {
+    let copies = copies(args);
+    if let Some((flag, _, _)) = copies.first()
+        && runs > 1
+    {
+        return Err(CommandError::OneFileForMany { flag, runs });
+    }
+    let mut standard = copies
+        .iter()
+        .filter(|(_, _, path)| output::is_standard(path));
+    match (standard.next(), standard.next()) {
+        (Some((first, _, _)), Some((second, _, _))) => {
+            Err(CommandError::TwoToStandardOutput { first, second })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn names(asked: &[Asked]) -> String {
+    let names: Vec<_> = asked.iter().map(|a| a.scenario.name.as_str()).collect();
+    names.join(", ")
+}
+
+/// Returns the command that does the same run again, without a password.
+fn replay_command(what: &str, seed: u64, args: &RunArgs, postgres: &PostgresChoice) -> String {
+    let mut words = vec!["poolproof".to_owned(), what.to_owned()];
+    words.push(format!("--seed {seed}"));
+    if args.subject.name() != "poolproof" {
+        words.push(format!("--subject {}", args.subject));
+    }
+    if let Some(duration) = args.duration {
+        words.push(format!("--duration {}", duration_word(duration)));
+    }
+    if let PostgresChoice::Url(_) = postgres {
+        // A URL may hold a password in more than one place, so a replay reads it from outside.
+        words.push("--postgres env".to_owned());
+    }
+    if let Some(name) = &args.confirm_database {
+        words.push(format!(
+            "--allow-remote --confirm-database {}",
+            shell_word(name)
+        ));
+    }
+    words.join(" ")
+}
+
+/// Writes a duration as the command line reads it.
+fn duration_word(duration: Duration) -> String {
+    let micros = duration.as_micros();
+    match (micros % 1_000_000, micros % 1_000) {
+        (0, _) => format!("{}s", micros / 1_000_000),
+        (_, 0) => format!("{}ms", micros / 1_000),
+        _ => format!("{micros}us"),
+    }
+}
+
+/// Quotes a word for a POSIX shell where it needs that.
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// Six digits of the clock: short enough to read out, different from run to run.
+fn fresh_seed() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::from(since.subsec_nanos()) / 1_000 % 1_000_000
+}

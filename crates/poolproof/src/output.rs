@@ -1,0 +1,132 @@
+//! Writing to standard output and standard error, where somebody may have stopped reading.
+
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+use poolproof_report::{Color, TerminalStyle};
+use terminal_size::{Height, Width, terminal_size_of};
+
+use crate::exit;
+
+/// Columns where no terminal says how many it has.
+const WIDTH: usize = 100;
+
+/// Writes to standard output. A reader that has gone away is no error.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    tolerate_gone_reader(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// Writes to standard error, as far as that is possible: there is nowhere to complain.
+pub(crate) fn tell(text: &str) {
+    let mut err = io::stderr().lock();
+    drop(err.write_all(text.as_bytes()).and_then(|()| err.flush()));
+}
+
+/// Writes to a file, or to standard output for `-`.
+pub(crate) fn write(path: &Path, text: &str) -> io::Result<()> {
+    if is_standard(path) {
+        print(text)
+    } else {
+        fs::write(path, text)
+    }
+}
+
+/// Tells whether a path means standard input or output.
+pub(crate) fn is_standard(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// Shows clap's own message, help included, and returns its exit code.
+pub(crate) fn usage(message: &clap::Error) -> u8 {
+    let code = u8::try_from(message.exit_code()).unwrap_or(exit::USAGE);
+    if code == exit::OK {
+        // Help and version. A closed stream changes nothing about the exit code.
+        drop(message.print());
+        return code;
+    }
+    let text = message.render();
+    let text = match stderr_style().color {
+        Color::Always => text.ansi().to_string(),
+        Color::Never => text.to_string(),
+    };
+    tell(&without_passwords(&text));
+    code
+}
+
+/// Puts `***` in place of passwords in URLs: clap repeats what it does not understand.
+fn without_passwords(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        shown.push_str(before);
+        let end = after.find(char::is_whitespace).unwrap_or(after.len());
+        let (url, tail) = after.split_at(end);
+        match (url.find(':'), url.rfind('@')) {
+            (Some(colon), Some(host)) if colon < host => {
+                shown.push_str(&url[..colon]);
+                shown.push_str(":***");
+                shown.push_str(&url[host..]);
+            }
+            _ => shown.push_str(url),
+        }
+        rest = tail;
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// How the verdict should look on standard output.
+pub(crate) fn stdout_style() -> TerminalStyle {
+    TerminalStyle {
+        color: color_if(wants_color(io::stdout().is_terminal())),
+        width: width(terminal_size_of(io::stdout())),
+    }
+}
+
+/// Tells whether standard error is a terminal that shows colours, and how wide it is.
+pub(crate) fn stderr_style() -> TerminalStyle {
+    TerminalStyle {
+        color: color_if(wants_color(io::stderr().is_terminal())),
+        width: width(terminal_size_of(io::stderr())),
+    }
+}
+
+fn width(size: Option<(Width, Height)>) -> usize {
+    size.map_or(WIDTH, |(Width(columns), _)| usize::from(columns))
+}
+
+fn color_if(wanted: bool) -> Color {
+    if wanted { Color::Always } else { Color::Never }
+}
+
+/// See <https://no-color.org>: any value but the empty one switches colour off.
+fn wants_color(is_terminal: bool) -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    is_terminal && !refused && !dumb
+}
+
+fn tolerate_gone_reader(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_a_url_is_not_repeated() {
+        let text = "unexpected argument 'postgres://app:s3:cr@et@host/db' found, see http://x/y";
+        assert_eq!(
+            without_passwords(text),
+            "unexpected argument 'postgres://app:***@host/db' found, see http://x/y"
+        );
+        assert_eq!(without_passwords("a://u@h b://h:1/d"), "a://u@h b://h:1/d");
+    }
+}
