@@ -205,12 +205,12 @@ impl Parts {
             .split_once('+')
             .map_or(scheme, |(dialect, _)| dialect);
         if !["postgres", "postgresql"].contains(&dialect.to_ascii_lowercase().as_str()) {
-            // A password can stand before `://` only in a text that is no URL at all.
-            let scheme = scheme
-                .rsplit(['@', ' '])
-                .next()
-                .unwrap_or(scheme)
-                .to_owned();
+            // Anything else before `://` may be a login with its password.
+            let plain = |c: char| c.is_ascii_alphanumeric() || "+.-_".contains(c);
+            if !scheme.chars().all(plain) {
+                return Err(UrlError::NoScheme);
+            }
+            let scheme = scheme.to_owned();
             return Err(UrlError::Scheme { scheme });
         }
         if rest.contains('#') {
@@ -381,3 +381,6 @@ fn decode(text: &str, part: &'static str) -> Result<String, UrlError> {
 fn encode(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! A server, a pool on it with a name of its own, and a direct connection that looks on.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use poolproof_faults::{Proxies, ProxySpec, Stream, Toxic, ToxicSpec};
+use poolproof_pool::{Config, PgConnector, Pool};
+use poolproof_testbed::{Cluster, LocalConfig};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgConnection, Row};
+
+/// How long a condition is waited for. Generous: it is the test's failure and not a measurement.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Shared by the tests that run at the same time; the last one to end stops it.
+static CLUSTER: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+
+/// What a test works with.
+pub(crate) struct Bench {
+    pub(crate) pool: Pool<PgConnector>,
+    /// A direct connection.
+    pub(crate) admin: PgConnection,
+    /// The pool's `application_name`, and the table's name.
+    pub(crate) name: &'static str,
+    pub(crate) cluster: Arc<Cluster>,
+    /// What stands between the pool and the server, if anything.
+    proxies: Option<Proxies>,
+}
+
+/// The name of the one proxy.
+const PROXY: &str = "server";
+
+/// Long enough that no answer is there when a future is polled for the first time.
+const DISTANCE: Toxic = Toxic::Latency {
+    latency_ms: 3,
+    jitter_ms: 0,
+};
+
+pub(crate) async fn cluster() -> Arc<Cluster> {
+    let shared = || {
+        let mut cluster = CLUSTER.lock().unwrap_or_else(|broken| broken.into_inner());
+        cluster.upgrade().unwrap_or_else(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            let started = runtime.block_on(Cluster::start(LocalConfig::default()));
+            let started = Arc::new(started.unwrap());
+            *cluster = Arc::downgrade(&started);
+            started
+        })
+    };
+    tokio::task::spawn_blocking(shared).await.unwrap()
+}
+
+impl Bench {
+    /// A pool of one connection, and an empty table `name (v text)`.
+    pub(crate) async fn single(name: &'static str) -> Self {
+        Self::with(name, one_connection()).await
+    }
+
+    /// A pool of one connection to a server that is some milliseconds away.
+    pub(crate) async fn distant(name: &'static str, config: Config) -> Self {
+        let mut bench = Self::with(name, config.clone()).await;
+        let proxies = Proxies::new(1);
+        let upstream = format!("127.0.0.1:{}", bench.cluster.port());
+        let proxy = proxies.create(ProxySpec::local(PROXY, upstream)).await;
+        let listen: SocketAddr = proxy.unwrap().listen.parse().unwrap();
+        let options = bench.cluster.options().application_name(name);
+        bench.pool = pool_on(options.port(listen.port()), config);
+        bench.proxies = Some(proxies);
+        bench.inflict("distance", DISTANCE).await;
+        bench
+    }
+
+    pub(crate) async fn with(name: &'static str, config: Config) -> Self {
+        let cluster = cluster().await;
+        let mut admin = cluster.options().connect().await.unwrap();
+        let table = format!("drop table if exists {name}; create table {name} (v text)");
+        admin
+            .execute(sqlx::raw_sql(AssertSqlSafe(table)))
+            .await
+            .unwrap();
+        let options = cluster.options().application_name(name);
+        Self {
+            pool: pool_on(options, config),
+            admin,
+            name,
+            cluster,
+            proxies: None,
+        }
+    }
+
+    /// Adds a toxic to what the pool receives.
+    pub(crate) async fn inflict(&self, toxic_name: &str, toxic: Toxic) {
+        let spec = ToxicSpec::new(toxic, Stream::Downstream).named(toxic_name);
+        self.proxies().add_toxic(PROXY, spec).await.unwrap();
+    }
+
+    pub(crate) async fn heal(&self, toxic_name: &str) {
+        self.proxies()
+            .remove_toxic(PROXY, toxic_name)
+            .await
+            .unwrap();
+    }
+
+    /// Resets all links between pool and server.
+    pub(crate) fn cut(&self) {
+        let cut = self.proxies().reset_links(PROXY).unwrap();
+        assert!(cut > 0, "there was nothing to cut");
+    }
+
+    fn proxies(&self) -> &Proxies {
+        self.proxies.as_ref().unwrap()
+    }
+
+    /// Inserts through the simple protocol.
+    pub(crate) fn insert(&self, value: &str) -> sqlx::RawSql {
+        insert(self.name, value)
+    }
+
+    /// What is committed, sorted.
+    pub(crate) async fn stored(&mut self) -> Vec<String> {
+        let query = format!("select v from {} order by v", self.name);
+        let rows = self.admin.fetch_all(AssertSqlSafe(query)).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// `pid`, `state` and `query` of the pool's backends.
+    pub(crate) async fn backends(&mut self) -> Vec<(i32, String, String)> {
+        let query = sqlx::query(
+            "select pid, coalesce(state, ''), query from pg_stat_activity \
+             where application_name = $1 order by pid",
+        );
+        let rows = self.admin.fetch_all(query.bind(self.name)).await.unwrap();
+        rows.iter()
+            .map(|row| (row.get(0), row.get(1), row.get(2)))
+            .collect()
+    }
+
+    pub(crate) async fn terminate(&mut self, pid: i32) {
+        let query = sqlx::query("select pg_terminate_backend($1)").bind(pid);
+        let row = self.admin.fetch_one(query).await.unwrap();
+        assert!(row.get::<bool, _>(0), "the backend was not there");
+        self.until_gone(pid).await;
+    }
+
+    pub(crate) async fn until_gone(&mut self, pid: i32) {
+        let gone = async |bench: &mut Self| {
+            let query = sqlx::query("select 1 from pg_stat_activity where pid = $1").bind(pid);
+            bench.admin.fetch_optional(query).await.unwrap().is_none()
+        };
+        self.until("the backend is gone", gone).await;
+    }
+
+    /// Waits until the pool is at rest, and then for the server to agree: no backend of the pool does
+    /// anything or holds a transaction, and there are as many as the pool believes.
+    pub(crate) async fn until_at_rest(&mut self) {
+        let at_rest = async |bench: &mut Self| {
+            let now = bench.pool.snapshot();
+            let backends = bench.backends().await;
+            now.out + now.opening + now.closing == 0
+                && backends.len() == now.idle
+                && backends.iter().all(|(_, state, _)| state == "idle")
+        };
+        self.until("pool and server are at rest", at_rest).await;
+    }
+
+    pub(crate) async fn until(&mut self, what: &str, holds: impl AsyncFn(&mut Self) -> bool) {
+        let mut pause = tokio::time::interval(Duration::from_millis(10));
+        let waited = tokio::time::timeout(PATIENCE, async {
+            while !holds(self).await {
+                pause.tick().await;
+            }
+        });
+        let waited = waited.await;
+        assert!(
+            waited.is_ok(),
+            "{what}: not within {PATIENCE:?}; {:?}; {:?}",
+            self.pool.snapshot(),
+            self.backends().await
+        );
+    }
+}
+
+pub(crate) fn one_connection() -> Config {
+    Config {
+        pool_size: 1,
+        max_overflow: 0,
+        ..Config::default()
+    }
+}
+
+pub(crate) fn pool_on(options: PgConnectOptions, config: Config) -> Pool<PgConnector> {
+    Pool::new(PgConnector::new(options), config).unwrap()
+}
+
+pub(crate) fn insert(table: &str, value: &str) -> sqlx::RawSql {
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "insert into {table} values ('{value}')"
+    )))
+}
