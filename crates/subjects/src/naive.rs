@@ -1,22 +1,29 @@
 //! A pool as one writes it in an afternoon: a semaphore and a list.
 //!
 //! It is correct: limits hold, books balance, a connection whose state is not known is closed,
-//! every wait has a deadline. It is slow where that costs nothing in correctness: callers connect
-//! themselves, and an overflow connection is kept. The bugs of [`crate::planted`] use it.
+//! every wait has a deadline, and opening a connection outlives the caller who asked for it: when
+//! it does not, callers who waited long have no time left to connect, and an overloaded pool never
+//! recovers. It is plain where that costs no correctness: an overflow connection is kept. The bugs
+//! of [`crate::planted`] use it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use poolproof_oracle::PoolView;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::capacity::micros;
 use crate::{BuildError, SubjectConfig};
+
+/// A connection that was used this recently is not pinged. Under overload every connection is lent
+/// again at once, to a caller whose time is nearly up: a ping would take the rest of it.
+const PING_AFTER: Duration = Duration::from_millis(500);
 
 /// The pool; clones share it.
 #[derive(Debug, Clone)]
@@ -61,6 +68,7 @@ impl NaivePool {
                 pre_ping: config.pre_ping,
                 permits: Arc::new(Semaphore::new(limit as usize)),
                 books: Mutex::default(),
+                tasks: Mutex::default(),
             }),
         })
     }
@@ -119,13 +127,15 @@ impl NaivePool {
     /// Lets nobody in any more and closes what is idle, by `deadline` from now at the latest.
     pub(crate) async fn close(&self, deadline: Duration) {
         self.shared.permits.close();
+        let mut opening = std::mem::take(&mut *self.shared.tasks());
+        opening.abort_all();
         let idle = {
             let mut books = self.shared.books();
             books.closed = true;
             books.closing += books.idle.len() as u64;
             std::mem::take(&mut books.idle)
         };
-        let goodbyes = idle.into_iter().map(|connection| {
+        let goodbyes = idle.into_iter().map(|Idle { connection, .. }| {
             let closing = Closing(&self.shared);
             async move {
                 let closed = connection.close().await;
@@ -133,8 +143,9 @@ impl NaivePool {
                 closed
             }
         });
+        let opening_ended = async { while opening.join_next().await.is_some() {} };
         // A server that does not hear the goodbye notices the closed socket.
-        drop(timeout(deadline, join_all(goodbyes)).await);
+        drop(timeout(deadline, join(opening_ended, join_all(goodbyes))).await);
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
@@ -151,15 +162,16 @@ impl NaivePool {
         deadline: Instant,
     ) -> Result<Lease, AcquireError> {
         loop {
-            let Some(connection) = self.shared.take_idle() else {
+            let Some(idle) = self.shared.take_idle() else {
                 return self.connect(permit, deadline).await;
             };
+            let stale = idle.since.elapsed() > PING_AFTER;
             let mut lease = Lease {
-                connection: Some(connection),
+                connection: Some(idle.connection),
                 shared: Arc::clone(&self.shared),
                 permit: Some(permit),
             };
-            if !self.shared.pre_ping || lease.answers(deadline).await {
+            if !(self.shared.pre_ping && stale) || lease.answers(deadline).await {
                 return Ok(lease);
             }
             permit = lease.discard();
@@ -170,23 +182,47 @@ impl NaivePool {
         }
     }
 
+    /// Has a connection opened, which goes to the idle ones if the caller does not wait for it.
     async fn connect(
         &self,
         permit: OwnedSemaphorePermit,
         deadline: Instant,
     ) -> Result<Lease, AcquireError> {
-        let started = Instant::now();
-        let opening = Opening::new(&self.shared);
-        let connection = timeout_at(deadline, self.shared.options.connect())
-            .await
-            .map_err(|_| AcquireError::ConnectTimedOut)?
-            .map_err(AcquireError::Connect)?;
-        opening.opened(started.elapsed());
-        Ok(Lease {
-            connection: Some(connection),
-            shared: Arc::clone(&self.shared),
-            permit: Some(permit),
-        })
+        let (sender, receiver) = oneshot::channel();
+        let opening = Opening::new(Arc::clone(&self.shared));
+        self.shared.start(async move {
+            // Nobody there any more: the connection comes back as the unused lease is dropped.
+            drop(sender.send(opening.open(permit).await));
+        });
+        match timeout_at(deadline, receiver).await {
+            Ok(Ok(opened)) => Ok(opened?.into_lease()),
+            Ok(Err(_)) => Err(AcquireError::Closed),
+            Err(_) => Err(AcquireError::ConnectTimedOut),
+        }
+    }
+}
+
+/// A lease on which nothing was executed: dropped, it goes back as it is.
+#[derive(Debug)]
+pub(crate) struct Unused(Option<Lease>);
+
+impl Unused {
+    fn into_lease(mut self) -> Lease {
+        self.0.take().expect("bug: the lease leaves only once")
+    }
+}
+
+impl From<Lease> for Unused {
+    fn from(lease: Lease) -> Self {
+        Self(Some(lease))
+    }
+}
+
+impl Drop for Unused {
+    fn drop(&mut self) {
+        if let Some(lease) = self.0.take() {
+            lease.give_back();
+        }
     }
 }
 
@@ -206,7 +242,7 @@ impl Lease {
         if books.closed {
             books.closed_total += 1;
         } else {
-            books.idle.extend(connection);
+            books.idle.extend(connection.map(Idle::new));
         }
     }
 
@@ -246,12 +282,14 @@ struct Shared {
     permits: Arc<Semaphore>,
     /// Held for a few assignments, never across an await, and no socket is closed under it.
     books: Mutex<Books>,
+    /// Connections being opened; each ends within `pool_timeout`, or with `close`.
+    tasks: Mutex<JoinSet<()>>,
 }
 
 #[derive(Debug, Default)]
 struct Books {
     /// Oldest first and taken from the front, so that a broken connection is soon found.
-    idle: VecDeque<PgConnection>,
+    idle: VecDeque<Idle>,
     in_use: u64,
     opening: u64,
     closing: u64,
@@ -264,6 +302,21 @@ struct Books {
     closed: bool,
 }
 
+#[derive(Debug)]
+struct Idle {
+    connection: PgConnection,
+    since: Instant,
+}
+
+impl Idle {
+    fn new(connection: PgConnection) -> Self {
+        Self {
+            connection,
+            since: Instant::now(),
+        }
+    }
+}
+
 impl Shared {
     fn books(&self) -> MutexGuard<'_, Books> {
         self.books
@@ -271,11 +324,23 @@ impl Shared {
             .expect("bug: a panic while the books were written")
     }
 
-    fn take_idle(&self) -> Option<PgConnection> {
+    fn start(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.tasks
+            .lock()
+            .expect("bug: a panic while a task was started")
+    }
+
+    fn take_idle(&self) -> Option<Idle> {
         let mut books = self.books();
-        let connection = books.idle.pop_front()?;
+        let idle = books.idle.pop_front()?;
         books.went_out();
-        Some(connection)
+        Some(idle)
     }
 }
 
@@ -308,23 +373,33 @@ impl Drop for Waiting<'_> {
 }
 
 /// Counts a connection as opening until it is open, or will not be.
-struct Opening<'a> {
-    shared: &'a Shared,
+struct Opening {
+    shared: Arc<Shared>,
     took: Option<Duration>,
 }
 
-impl<'a> Opening<'a> {
-    fn new(shared: &'a Shared) -> Self {
+impl Opening {
+    fn new(shared: Arc<Shared>) -> Self {
         shared.books().opening += 1;
         Self { shared, took: None }
     }
 
-    fn opened(mut self, took: Duration) {
-        self.took = Some(took);
+    async fn open(mut self, permit: OwnedSemaphorePermit) -> Result<Unused, AcquireError> {
+        let started = Instant::now();
+        let connection = timeout(self.shared.pool_timeout, self.shared.options.connect())
+            .await
+            .map_err(|_| AcquireError::ConnectTimedOut)?
+            .map_err(AcquireError::Connect)?;
+        self.took = Some(started.elapsed());
+        Ok(Unused(Some(Lease {
+            connection: Some(connection),
+            shared: Arc::clone(&self.shared),
+            permit: Some(permit),
+        })))
     }
 }
 
-impl Drop for Opening<'_> {
+impl Drop for Opening {
     fn drop(&mut self) {
         let mut books = self.shared.books();
         books.opening -= 1;

@@ -14,7 +14,7 @@ use poolproof_oracle::{CapacityProbe, Ending, ErrorCategory, Op, PoolView};
 use sqlx::{Executor, PgConnection};
 use tokio::time::{Instant, timeout_at};
 
-use crate::naive::{AcquireError, Lease, NaivePool};
+use crate::naive::{AcquireError, Lease, NaivePool, Unused};
 use crate::sqlx_pool::SQLX_VERSION;
 use crate::{Bug, BuildError, SubjectConfig, SubjectKind, capacity, classify, steps};
 
@@ -209,9 +209,8 @@ impl Subject for NaiveSubject {
     fn probe_capacity(&self, wanted: u64, within: Duration) -> BoxFuture<'_, CapacityProbe> {
         async move {
             let deadline = Instant::now() + within;
-            // A probed lease was not used: it goes back as it is.
             capacity::probe(wanted, within, || async move {
-                self.pool.acquire(deadline).await.map(Unused::new)
+                self.pool.acquire(deadline).await.map(Unused::from)
             })
             .await
         }
@@ -220,23 +219,6 @@ impl Subject for NaiveSubject {
 
     fn close(&self, deadline: Duration) -> BoxFuture<'_, ()> {
         self.pool.close(deadline).boxed()
-    }
-}
-
-/// A lease that goes back as it is when dropped, since nothing was executed on it.
-struct Unused(Option<Lease>);
-
-impl Unused {
-    fn new(lease: Lease) -> Self {
-        Self(Some(lease))
-    }
-}
-
-impl Drop for Unused {
-    fn drop(&mut self) {
-        if let Some(lease) = self.0.take() {
-            lease.give_back();
-        }
     }
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use poolproof_load::{OP_LOG_READ_SQL, OP_LOG_SCHEMA_SQL, OpEnd, Subject, Trace, Workload};
 use poolproof_oracle::{Effect, Ending, Op, Statement};
 use poolproof_subjects::{SubjectConfig, SubjectKind, build};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use poolproof_testbed::{Cluster, LocalConfig};
+use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Row};
 use tokio::time::Instant;
 
@@ -16,56 +17,47 @@ use crate::relay::Relay;
 
 /// What nothing here takes, however slow the machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+const APPLICATION: &str = "poolproof/subjects";
 pub(crate) const OPENING_BALANCE: i64 = 1_000;
 
 pub(crate) struct World {
-    server: PgConnectOptions,
     admin: PgPool,
     pub(crate) relay: Relay,
-    schema: String,
+    cluster: Cluster,
 }
 
 impl World {
     /// A server with empty tables, reached through a relay.
     pub(crate) async fn start() -> Self {
-        let server: PgConnectOptions = "postgres://postgres@127.0.0.1:54777/poolproof"
-            .parse()
-            .unwrap();
+        let cluster = Cluster::start(LocalConfig::default()).await.unwrap();
         let admin = PgPoolOptions::new()
-            .max_connections(2)
-            .connect_with(server.clone())
+            .max_connections(1)
+            .connect_with(cluster.options())
             .await
             .unwrap();
-        let schema = format!("s{}_{:?}", std::process::id(), std::thread::current().id())
-            .replace(['(', ')'], "_")
-            .to_lowercase();
-        let mut world = Self {
-            relay: Relay::to(server.get_port()).await,
-            server,
+        let world = Self {
+            relay: Relay::to(cluster.port()).await,
             admin,
-            schema,
+            cluster,
         };
         world.create_tables().await;
         world
     }
 
-    async fn create_tables(&mut self) {
-        self.run_sql(format!("create schema {}", self.schema)).await;
+    async fn create_tables(&self) {
         let bank = Workload::Bank {
             accounts: 4,
             opening_balance: OPENING_BALANCE,
         };
         let write_set = Workload::WriteSet { tables: 2 };
-        let mut texts: Vec<String> = OP_LOG_SCHEMA_SQL.map(str::to_owned).into();
-        texts.extend(bank.schema_sql());
-        texts.extend(write_set.schema_sql());
-        texts.push(
-            "create table at_commit (op bigint unique deferrable initially deferred)".to_owned(),
-        );
-        for text in texts {
-            self.run_sql(format!("set search_path to {}; {text}", self.schema))
-                .await;
+        for text in OP_LOG_SCHEMA_SQL {
+            self.run_sql(text.to_owned()).await;
         }
+        for text in bank.schema_sql().into_iter().chain(write_set.schema_sql()) {
+            self.run_sql(text).await;
+        }
+        let deferred = "create table at_commit (op bigint unique deferrable initially deferred)";
+        self.run_sql(deferred.to_owned()).await;
     }
 
     async fn run_sql(&self, text: String) {
@@ -79,20 +71,15 @@ impl World {
     pub(crate) fn config(&self) -> SubjectConfig {
         SubjectConfig {
             options: self
-                .server
-                .clone()
+                .cluster
+                .options()
                 .port(self.relay.port())
-                .application_name(&self.application_name())
-                .options([("search_path", self.schema.as_str())]),
+                .application_name(APPLICATION),
             pool_size: 2,
             max_overflow: 1,
             pool_timeout: PATIENCE,
             pre_ping: false,
         }
-    }
-
-    pub(crate) fn application_name(&self) -> String {
-        format!("poolproof/{}", self.schema)
     }
 
     pub(crate) async fn subject(&self, kind: SubjectKind) -> Arc<dyn Subject> {
@@ -102,9 +89,8 @@ impl World {
     /// Empties the op log and the write sets; gives each account its opening balance.
     pub(crate) async fn reset_tables(&self) {
         self.run_sql(format!(
-            "set search_path to {}; truncate op_log, write_set_0, write_set_1, at_commit; \
-             update bank_account set balance = {OPENING_BALANCE}",
-            self.schema
+            "truncate op_log, write_set_0, write_set_1, at_commit; \
+             update bank_account set balance = {OPENING_BALANCE}"
         ))
         .await;
     }
@@ -129,20 +115,8 @@ impl World {
             .await
     }
 
-    async fn pairs(&self, sql: &str) -> BTreeMap<i64, i64> {
-        let mut tx = self.admin.begin().await.unwrap();
-        sqlx::raw_sql(AssertSqlSafe(format!(
-            "set local search_path to {}",
-            self.schema
-        )))
-        .execute(&mut *tx)
-        .await
-        .unwrap();
-        let rows = sqlx::query(AssertSqlSafe(sql.to_owned()))
-            .fetch_all(&mut *tx)
-            .await
-            .unwrap();
-        tx.commit().await.unwrap();
+    async fn pairs(&self, sql: &'static str) -> BTreeMap<i64, i64> {
+        let rows = sqlx::query(sql).fetch_all(&self.admin).await.unwrap();
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
@@ -151,7 +125,7 @@ impl World {
         sqlx::query_scalar(
             "select coalesce(state, '') from pg_stat_activity where application_name = $1 order by 1",
         )
-        .bind(self.application_name())
+        .bind(APPLICATION)
         .fetch_all(&self.admin)
         .await
         .unwrap()
@@ -165,7 +139,7 @@ impl World {
                 "select count(*) from pg_stat_activity where application_name = $1 \
                  and state = 'idle in transaction' and query = $2",
             )
-            .bind(self.application_name())
+            .bind(APPLICATION)
             .bind(sql)
             .fetch_one(&self.admin)
             .await
@@ -188,7 +162,7 @@ impl World {
         sqlx::query(
             "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1",
         )
-        .bind(self.application_name())
+        .bind(APPLICATION)
         .execute(&self.admin)
         .await
         .unwrap();
