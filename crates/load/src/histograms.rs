@@ -1,7 +1,6 @@
 //! Latency histograms, in microseconds, from the records of a load.
 
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Serializer as _, V2Serializer};
 use poolproof_oracle::{OpRecord, Outcome};
 
 /// The largest value that a histogram tells apart: one hour. Longer ones count as one hour.
@@ -83,19 +82,6 @@ impl Histograms {
     }
 }
 
-/// Encodes a histogram in HdrHistogram's V2 format, uncompressed.
-///
-/// # Panics
-/// Never: the bounds of the histograms of [`Histograms`] are within the format's.
-#[must_use]
-pub fn encode_v2(histogram: &Histogram<u64>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    V2Serializer::new()
-        .serialize(histogram, &mut bytes)
-        .expect("bug: a histogram with constant bounds can be encoded into memory");
-    bytes
-}
-
 /// Returns a histogram with the bounds that all of them have.
 fn empty() -> Histogram<u64> {
     Histogram::new_with_max(LATENCY_MAX_US, SIGNIFICANT_DIGITS)
@@ -104,7 +90,6 @@ fn empty() -> Histogram<u64> {
 
 #[cfg(test)]
 mod tests {
-    use hdrhistogram::serialization::Deserializer;
     use poolproof_oracle::{Effect, Ending};
 
     use super::*;
@@ -181,16 +166,13 @@ mod tests {
     }
 
     #[test]
-    fn an_encoded_histogram_can_be_read_back_and_added() {
+    fn histograms_of_parts_add_up_to_that_of_the_whole() {
         let ended = |ended_us| record(Outcome::Ok, Some(1_200), Some(ended_us));
         let records: Vec<OpRecord> = (0..500).map(|k| ended(2_000 + k * 7_919)).collect();
         let (first, second) = records.split_at(200);
         let [whole, first, second] =
             [&records, first, second].map(|part| Histograms::from_records(part, &[]).response);
 
-        let bytes = encode_v2(&second);
-        let decoded: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).unwrap();
-        assert_eq!(decoded, second);
-        assert_eq!(first + decoded, whole);
+        assert_eq!(first + second, whole);
     }
 }

@@ -16,7 +16,7 @@ mod workload;
 
 pub use driver::{Finished, Running, start};
 pub use gauges::Gauges;
-pub use histograms::{Histograms, LATENCY_MAX_US, encode_v2};
+pub use histograms::{Histograms, LATENCY_MAX_US};
 pub use schedule::{
     Arrivals, EndingWeights, LoadSpec, OPS_MAX, Schedule, ScheduleError, WeightedWorkload,
 };

@@ -1,11 +1,14 @@
 //! How many ops came to what.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::{Ending, ErrorCategory, OpRecord, Outcome};
 
 /// How many ops of a history came to what.
 ///
 /// `ok + fail + info + shed` is `offered`; the other figures are parts of these.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OpCounts {
     /// All ops of the history.
     pub offered: u64,

@@ -21,8 +21,8 @@ pub use junit::{JunitError, junit};
 pub use markdown::markdown;
 pub use record::{
     Bucket, Connections, Environment, ErrorCount, FaultReport, HistogramRecord, Latencies,
-    LoadInfo, ObjectiveResult, OutcomeCounts, PhaseSpan, PoolSettings, Record, RunInfo, SCHEMA_ID,
-    SubjectRecord, Tool,
+    LoadInfo, ObjectiveResult, PhaseSpan, PoolSettings, Record, RunInfo, SCHEMA_ID, SubjectRecord,
+    Tool,
 };
 pub use terminal::{Color, MAX_LINES, TerminalStyle, terminal};
 pub use timeline::timeline;

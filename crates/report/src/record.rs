@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use poolproof_oracle::{
-    CommitInDoubt, FaultEvent, GuaranteeResult, GuaranteeStatus, Sample, Verdict,
+    CommitInDoubt, FaultEvent, GuaranteeResult, GuaranteeStatus, OpCounts, Sample, Verdict,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,7 +43,7 @@ pub struct Record {
     /// The faults, with what was seen of each and how long recovery took.
     pub faults: Vec<FaultReport>,
     /// How many ops came to what.
-    pub outcomes: OutcomeCounts,
+    pub outcomes: OpCounts,
     /// Errors by category, most frequent first.
     pub errors: Vec<ErrorCount>,
     /// Commits whose outcome the caller could not know.
@@ -185,31 +185,6 @@ pub struct FaultReport {
     pub recovery_us: Option<u64>,
     /// The response time that every op of a recovered second meets.
     pub recovery_target_us: u64,
-}
-
-/// How many ops came to what.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OutcomeCounts {
-    /// Ops of the schedule that were started.
-    pub offered: u64,
-    /// Did what they should.
-    pub ok: u64,
-    /// Surely left nothing.
-    pub fail: u64,
-    /// Unknown.
-    pub info: u64,
-    /// Never started.
-    pub shed: u64,
-    /// Ok, and ended by a commit.
-    pub committed: u64,
-    /// Ok, and ended by an intended rollback.
-    pub rolled_back: u64,
-    /// Ended by a planned panic.
-    pub panicked: u64,
-    /// Ended by a planned cancellation.
-    pub cancelled: u64,
-    /// Never ended.
-    pub stuck: u64,
 }
 
 /// How often one category of error occurred.

@@ -259,7 +259,7 @@ fn fault(fault: &FaultReport) -> String {
 fn recovery(fault: &FaultReport) -> String {
     match fault.recovery_us {
         None => "not recovered".to_owned(),
-        Some(0) => "no dip".to_owned(),
+        Some(0) => "back at once".to_owned(),
         Some(us) => format!("back in {}", duration(us)),
     }
 }

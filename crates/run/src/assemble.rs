@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use poolproof_load::{Arrivals, Histograms};
 use poolproof_oracle::{
-    Ending, FaultEvent, GuaranteeStatus, OpCounts, OpRecord, Verdict, commits_in_doubt, counts,
-    recovery_us,
+    Ending, ErrorCategory, FaultEvent, GuaranteeStatus, OpRecord, Verdict, commits_in_doubt,
+    counts, recovery_us,
 };
 use poolproof_report::{
     Connections, Environment, ErrorCount, FaultReport, HistogramRecord, Latencies, LoadInfo,
-    ObjectiveResult, OutcomeCounts, PhaseSpan, PoolSettings, Record, RunInfo, SCHEMA_ID,
-    SubjectRecord, Tool, timeline,
+    ObjectiveResult, PhaseSpan, PoolSettings, Record, RunInfo, SCHEMA_ID, SubjectRecord, Tool,
+    timeline,
 };
 
 use crate::drive::{CutShort, Loaded};
@@ -60,7 +60,7 @@ pub(crate) fn assemble(
         guarantees: observed.guarantees,
         objectives,
         performance_valid,
-        outcomes: outcomes(&loaded.records),
+        outcomes: counts(&loaded.records),
         errors: errors(&loaded.records),
         commits_in_doubt: commits_in_doubt(&loaded.records, store),
         connections: Connections::from_samples(&loaded.seen.samples),
@@ -223,43 +223,20 @@ fn verdict(
     (verdict, reasons)
 }
 
-fn outcomes(records: &[OpRecord]) -> OutcomeCounts {
-    let OpCounts {
-        offered,
-        ok,
-        fail,
-        info,
-        shed,
-        committed,
-        rolled_back,
-        panicked,
-        cancelled,
-        stuck,
-    } = counts(records);
-    OutcomeCounts {
-        offered,
-        ok,
-        fail,
-        info,
-        shed,
-        committed,
-        rolled_back,
-        panicked,
-        cancelled,
-        stuck,
-    }
-}
-
+/// Counts errors by category, what the scenario planned apart from what it did not.
 fn errors(records: &[OpRecord]) -> Vec<ErrorCount> {
-    let mut counts: BTreeMap<&str, ErrorCount> = BTreeMap::new();
-    for error in records.iter().filter_map(|record| record.error.as_ref()) {
-        let category = error.category.as_str();
-        let entry = counts.entry(category).or_insert_with(|| ErrorCount {
-            category: category.to_owned(),
-            count: 0,
-            planned: matches!(category, "cancelled" | "panicked"),
-            example: error.message.clone(),
-        });
+    let mut counts: BTreeMap<(ErrorCategory, bool), ErrorCount> = BTreeMap::new();
+    for record in records {
+        let Some(error) = &record.error else { continue };
+        let planned = record.ended_as_planned();
+        let entry = counts
+            .entry((error.category, planned))
+            .or_insert_with(|| ErrorCount {
+                category: error.category.as_str().to_owned(),
+                count: 0,
+                planned,
+                example: error.message.clone(),
+            });
         entry.count += 1;
     }
     let mut errors: Vec<_> = counts.into_values().collect();

@@ -7,12 +7,12 @@ use std::sync::LazyLock;
 use hdrhistogram::Histogram;
 use poolproof_oracle::{
     CommitInDoubt, Ending, ErrorCategory, FaultEffect, FaultEvent, Guarantee, GuaranteeResult,
-    GuaranteeStatus, OpRecord, Outcome, Verdict,
+    GuaranteeStatus, OpCounts, OpRecord, Outcome, Verdict,
 };
 use poolproof_report::{
     Connections, Environment, ErrorCount, FaultReport, HistogramRecord, Latencies, LoadInfo,
-    ObjectiveResult, OutcomeCounts, PhaseSpan, PoolSettings, Record, RunInfo, SCHEMA_ID,
-    SubjectRecord, Tool, timeline,
+    ObjectiveResult, PhaseSpan, PoolSettings, Record, RunInfo, SCHEMA_ID, SubjectRecord, Tool,
+    timeline,
 };
 
 use crate::model::{END, RESET_AT, SECOND, TERMINATED_AT, TIMEOUT, history, samples};
@@ -45,10 +45,10 @@ fn latencies(ops: &[OpRecord]) -> Latencies {
     }
 }
 
-fn outcomes(ops: &[OpRecord]) -> OutcomeCounts {
+fn outcomes(ops: &[OpRecord]) -> OpCounts {
     let count = |of: &dyn Fn(&OpRecord) -> bool| ops.iter().filter(|op| of(op)).count() as u64;
     let ok = |op: &OpRecord| op.outcome == Outcome::Ok;
-    OutcomeCounts {
+    OpCounts {
         offered: ops.len() as u64,
         ok: count(&ok),
         fail: count(&|op| op.outcome == Outcome::Fail),
@@ -246,7 +246,7 @@ fn subject() -> SubjectRecord {
     }
 }
 
-fn load(outcomes: &OutcomeCounts) -> LoadInfo {
+fn load(outcomes: &OpCounts) -> LoadInfo {
     let third = outcomes.offered.div_ceil(3);
     let commits = outcomes.offered - outcomes.panicked - outcomes.cancelled - outcomes.rolled_back;
     LoadInfo {
@@ -418,7 +418,7 @@ pub(crate) fn empty() -> Record {
     record.faults.clear();
     record.errors.clear();
     record.commits_in_doubt.clear();
-    record.outcomes = OutcomeCounts::default();
+    record.outcomes = OpCounts::default();
     record.connections = Connections::default();
     record.latencies = latencies(&[]);
     record.latencies.connect = histogram(std::iter::empty());
