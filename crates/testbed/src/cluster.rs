@@ -245,3 +245,6 @@ async fn data_directory(options: &PgConnectOptions) -> Result<String, sqlx::Erro
     connection.close().await?;
     row.try_get(0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,24 +61,26 @@ impl Home {
             path: path.clone(),
             source,
         };
+        let path = std::path::absolute(&path).map_err(unusable)?;
+        let reachable = |path: &Path| match account.map(|it| (it, it.barrier(path))) {
+            Some((account, Some(barrier))) => Err(HomeError::Unreachable {
+                path: path.to_path_buf(),
+                barrier,
+                user: account.name.clone(),
+            }),
+            _ => Ok(()),
+        };
+        // Before anything is made in a place that is of no use.
+        reachable(&path)?;
         // The server's user passes through these on its way to its data; what is private in them
         // carries its own permissions.
         let mode = if account.is_some() { 0o755 } else { 0o700 };
-        let path = std::path::absolute(&path).map_err(unusable)?;
         create(&path, mode).map_err(unusable)?;
         // What the kernel tells about processes has no symbolic links in it.
         let root = fs::canonicalize(&path).map_err(unusable)?;
         for part in ["downloads", "runs", "templates"] {
             create(&root.join(part), mode).map_err(unusable)?;
-        }
-        if let Some(account) = account
-            && let Some(barrier) = account.barrier(&root.join("runs"))
-        {
-            return Err(HomeError::Unreachable {
-                path: root,
-                barrier,
-                user: account.name.clone(),
-            });
+            reachable(&root.join(part))?;
         }
         Ok(Self { root })
     }
@@ -149,7 +151,55 @@ pub(crate) fn create(path: &Path, mode: u32) -> io::Result<()> {
     match DirBuilder::new().mode(mode).create(path) {
         Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(mode)),
         // Another process was faster.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            if path.is_dir() {
+                Ok(())
+            } else {
+                Err(io::ErrorKind::NotADirectory.into())
+            }
+        }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use nix::unistd::Gid;
+
+    use super::*;
+
+    #[test]
+    fn a_home_that_the_servers_user_cannot_reach_is_refused_and_not_made() {
+        let stranger = Account {
+            name: "stranger".into(),
+            uid: Uid::from_raw(61_234),
+            gid: Gid::from_raw(61_234),
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let private = dir.path().canonicalize().unwrap();
+        fs::set_permissions(&private, fs::Permissions::from_mode(0o700)).unwrap();
+        let error = Home::open(Some(&private.join("home")), Some(&stranger)).unwrap_err();
+        let HomeError::Unreachable { barrier, user, .. } = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!((barrier, user.as_str()), (&private, "stranger"));
+        assert!(!private.join("home").exists());
+
+        fs::set_permissions(&private, fs::Permissions::from_mode(0o755)).unwrap();
+        let home = Home::open(Some(&private.join("home")), Some(&stranger)).unwrap();
+        let mode = fs::metadata(home.runs()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755);
+    }
+
+    #[test]
+    fn a_home_that_cannot_be_made_is_told_with_its_cause() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = Home::open(Some(&file.path().join("home")), None).unwrap_err();
+        let HomeError::Unusable { source, .. } = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(source.kind(), io::ErrorKind::NotADirectory);
     }
 }

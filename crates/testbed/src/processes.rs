@@ -84,7 +84,7 @@ pub(crate) fn is_shared_file(name: &str) -> bool {
         .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
-fn from_proc(mark: Mark<'_>) -> Vec<i32> {
+pub(crate) fn from_proc(mark: Mark<'_>) -> Vec<i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten();
     entries
         .filter_map(Result::ok)
@@ -113,7 +113,7 @@ fn is_of(pid: i32, mark: Mark<'_>) -> Option<bool> {
     Some(matches!(name, "postgres" | "initdb"))
 }
 
-fn from_ps(mark: Mark<'_>) -> Vec<i32> {
+pub(crate) fn from_ps(mark: Mark<'_>) -> Vec<i32> {
     // Two `w`: whole lines, however long.
     let listing = ps(&["-axww", "-o", "pid=,uid=,command="]).unwrap_or_default();
     listing

@@ -1,9 +1,10 @@
 //! Shared memory that a killed server leaves in the kernel: a SysV segment, files in /dev/shm.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::Uid;
@@ -11,6 +12,11 @@ use nix::unistd::Uid;
 use crate::postmaster_pid::Segment;
 use crate::process::{self, ProcessError};
 use crate::processes;
+
+/// The list of a server with 100 connections has 27 kB; segments with data begin at 1 MB.
+const LIST_BYTES_MAX: u64 = 512 * 1024;
+/// Counters in the list are small numbers; a random name is one of them once in 65,536 times.
+const NAME_MIN: u32 = 1 << 16;
 
 const TOOL_WITHIN: Duration = Duration::from_secs(20);
 
@@ -87,25 +93,61 @@ pub(crate) fn remove_segment(segment: Segment, uid: Uid) -> Result<(), SharedMem
     Ok(())
 }
 
-/// Removes files in /dev/shm that a dead server left; names that Postgres gives nobody are left.
+/// Removes files in /dev/shm that a dead server left: those of `names` and those that they list.
+///
+/// One of them is the server's own list of all others.
 pub(crate) fn remove_files(names: &[String], uid: Uid) -> Result<(), SharedMemoryError> {
-    for name in names.iter().filter(|name| processes::is_shared_file(name)) {
-        let path = Path::new("/dev/shm").join(name);
-        let ours = fs::symlink_metadata(&path).is_ok_and(|meta| meta.uid() == uid.as_raw());
-        if !ours {
+    let dir = Path::new("/dev/shm");
+    let mut all: BTreeSet<String> = names
+        .iter()
+        .filter(|name| processes::is_shared_file(name))
+        .cloned()
+        .collect();
+    for list in all.clone() {
+        if let Some(list) = regular_of(&dir.join(list), uid) {
+            all.extend(listed_in(&list));
+        }
+    }
+    for name in all {
+        let path = dir.join(&name);
+        if regular_of(&path, uid).is_none() {
             continue;
         }
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(SharedMemoryError::File {
-                    name: name.clone(),
-                    source: error,
-                });
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(SharedMemoryError::File { name, source });
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// The path, if it is a file of this user.
+fn regular_of(path: &Path, uid: Uid) -> Option<PathBuf> {
+    let meta = fs::symlink_metadata(path).ok()?;
+    (meta.is_file() && meta.uid() == uid.as_raw()).then(|| path.to_path_buf())
+}
+
+/// The names that a server's list of its files may hold.
+///
+/// Names are random 32-bit numbers, and the list is an array of structs around them that differs
+/// between versions. So every aligned number counts: whatever is no name has no file, but for one
+/// chance in some hundred thousand.
+fn listed_in(list: &Path) -> Vec<String> {
+    let small = fs::metadata(list).is_ok_and(|meta| meta.len() <= LIST_BYTES_MAX);
+    let bytes = if small {
+        fs::read(list)
+    } else {
+        return Vec::new();
+    };
+    let (numbers, _rest) = bytes.as_deref().unwrap_or_default().as_chunks::<4>();
+    numbers
+        .iter()
+        .map(|number| u32::from_ne_bytes(*number))
+        .filter(|number| *number >= NAME_MIN)
+        .map(|number| format!("PostgreSQL.{number}"))
+        .collect()
 }
 
 fn attached_in_proc(table: &str, segment: Segment, uid: Uid) -> Option<u64> {

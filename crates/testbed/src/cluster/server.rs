@@ -126,7 +126,14 @@ impl Server {
 
     /// Starts the postmaster on a port that is free at this moment, and returns the port.
     pub(super) fn launch(&mut self) -> Result<u16, StartError> {
-        self.port = free_port().map_err(StartError::Port)?;
+        let port = free_port().map_err(StartError::Port)?;
+        self.launch_on(port)?;
+        Ok(port)
+    }
+
+    /// Starts the postmaster on `port`, free or not.
+    pub(super) fn launch_on(&mut self, port: u16) -> Result<(), StartError> {
+        self.port = port;
         let files = |source| StartError::files(self.run.path().to_path_buf(), source);
         // Truncated: what an earlier attempt said about its port is of no interest any more.
         let log = fs::File::create(self.run.log()).map_err(files)?;
@@ -142,7 +149,7 @@ impl Server {
             .spawn()
             .map_err(|source| StartError::Spawn { program, source })?;
         *self.child() = Some(child);
-        Ok(self.port)
+        Ok(())
     }
 
     /// Why the server ended while it was starting; none while it is alive.
@@ -213,6 +220,15 @@ impl Server {
 
     pub(super) fn binaries(&self) -> &Binaries {
         &self.binaries
+    }
+
+    #[cfg(test)]
+    pub(super) fn processes(&self, list: impl Fn(processes::Mark<'_>) -> Vec<i32>) -> Vec<i32> {
+        list(processes::Mark {
+            run_dir: self.run.path(),
+            cluster_name: &cluster_name(&self.run.name()),
+            uid: server_uid(self.account.as_ref()),
+        })
     }
 
     pub(super) fn password(&self) -> &str {

@@ -123,8 +123,9 @@ async fn the_backend_that_holds_a_transaction_is_terminated_and_no_other() {
     let mut idle = subject(&options, "target").await;
     let mut busy = subject(&options, "target").await;
     let mut stranger = subject(&options, "stranger").await;
-    run(&mut busy, "begin").await;
+    // The stranger's is the older one, which a target of no name would be.
     run(&mut stranger, "begin").await;
+    run(&mut busy, "begin").await;
     let busy_pid = pid(&mut busy).await;
 
     let effect = admin

@@ -30,11 +30,15 @@ impl Traces {
         let lines: Vec<_> = lock.lines().collect();
         let postmaster: i32 = lines[0].parse().unwrap();
         let segment = lines[6].split_whitespace().collect::<Vec<_>>();
-        let maps = fs::read_to_string(format!("/proc/{postmaster}/maps")).unwrap();
+        let maps: String = processes_in(run_dir)
+            .into_iter()
+            .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/maps")).ok())
+            .collect();
         let mut shared_files: Vec<_> = maps
             .lines()
             .filter_map(|line| line.find("/dev/shm/").map(|at| PathBuf::from(&line[at..])))
             .collect();
+        shared_files.sort_unstable();
         shared_files.dedup();
         Self {
             run_dir: run_dir.to_path_buf(),

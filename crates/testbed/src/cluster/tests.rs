@@ -1,0 +1,61 @@
+//! Races and listings that need a look inside.
+
+use std::net::TcpListener;
+
+use super::*;
+use crate::processes;
+
+async fn launched_on(port: u16) -> (Server, Result<(), StartError>) {
+    let config = LocalConfig::default();
+    let mut server = tokio::task::spawn_blocking(move || Server::prepare(&config))
+        .await
+        .unwrap()
+        .unwrap();
+    server.launch_on(port).unwrap();
+    let end = ready(&server, &options(port, server.password())).await;
+    (server, end)
+}
+
+#[tokio::test]
+async fn a_port_that_another_process_took_is_told_apart() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    let (mut server, end) = launched_on(port).await;
+    let error = end.unwrap_err();
+    assert!(error.is_port_taken(), "{error:?}");
+
+    // The same data directory does on the next port.
+    let port = server.launch().unwrap();
+    ready(&server, &options(port, server.password()))
+        .await
+        .unwrap();
+    server.end(Gentleness::Fast).unwrap();
+}
+
+/// Clusters of one template share a password: a neighbour answers as if it were ours.
+#[tokio::test]
+async fn a_neighbour_on_the_port_is_not_taken_for_ours() {
+    let neighbour = Cluster::start(LocalConfig::default()).await.unwrap();
+    let (_server, end) = launched_on(neighbour.port()).await;
+    let error = end.unwrap_err();
+    assert!(error.is_port_taken(), "{error:?}");
+    assert!(neighbour.is_running());
+    neighbour.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_ps_listing_finds_the_processes_that_proc_shows() {
+    if !Path::new("/proc/self/cwd").exists() {
+        println!("not tested: this system has no /proc to compare with");
+        return;
+    }
+    let cluster = Cluster::start(LocalConfig::default()).await.unwrap();
+    let by_ps = cluster.server.processes(processes::from_ps);
+    let by_proc = cluster.server.processes(processes::from_proc);
+    let postmaster = i32::try_from(cluster.postmaster_pid()).unwrap();
+    assert!(by_ps.contains(&postmaster), "{by_ps:?}");
+    // Some of the helpers come and go; the checkpointer and its like stay.
+    let both: Vec<_> = by_ps.iter().filter(|pid| by_proc.contains(pid)).collect();
+    assert!(both.len() > 4, "{by_ps:?} {by_proc:?}");
+    cluster.stop().await.unwrap();
+}
