@@ -1,5 +1,7 @@
 //! Toxiproxy's HTTP API: which request asks what of [`Proxies`], and how it is answered.
 //!
+//! A `stream` is accepted in any case, as in the original, and told in lower case.
+//!
 //! Not here: `/metrics`, which the original has only behind flags and answers 404 otherwise.
 
 mod body;

@@ -121,6 +121,13 @@ impl Link {
         };
         orders.mark_changed();
         loop {
+            // Looked at again after every read: what was ordered before bytes were sent is in force
+            // for them, however close together the two were.
+            if !matches!(orders.has_changed(), Ok(false))
+                && let Some(ending) = lanes.obey(&orders.borrow_and_update(), self.resets)
+            {
+                return ending;
+            }
             let now = Instant::now();
             if let Some(ending) = lanes.advance(now).await {
                 return ending;
@@ -128,19 +135,10 @@ impl Link {
             let wake_at = lanes.wake_at(now);
             tokio::select! {
                 biased;
-                changed = orders.changed() => {
-                    if changed.is_err() {
-                        return Ending::Stopped;
-                    }
-                    let current = orders.borrow_and_update();
-                    if current.resets != self.resets {
-                        return Ending::Cut(Cut::Reset);
-                    }
-                    let now = Instant::now();
-                    if let Some(cut) = lanes.reconcile(&current.toxics, now) {
-                        return Ending::Cut(cut);
-                    }
-                }
+                changed = orders.changed() => match changed {
+                    Ok(()) => orders.mark_changed(),
+                    Err(_) => return Ending::Stopped,
+                },
                 moved = lanes.step(&site.tally) => if moved.is_err() {
                     return Ending::Broken;
                 },
@@ -194,10 +192,15 @@ impl Lanes<'_> {
         wakes.into_iter().flatten().min()
     }
 
-    fn reconcile(&mut self, toxics: &[ActiveToxic], now: Instant) -> Option<Cut> {
-        let up = self.up.chain.reconcile(toxics, now);
-        let down = self.down.chain.reconcile(toxics, now);
-        up.max(down)
+    /// Takes over the orders; gives an ending if the link must not go on.
+    fn obey(&mut self, orders: &Orders, resets: u64) -> Option<Ending> {
+        if orders.resets != resets {
+            return Some(Ending::Cut(Cut::Reset));
+        }
+        let now = Instant::now();
+        let up = self.up.chain.reconcile(&orders.toxics, now);
+        let down = self.down.chain.reconcile(&orders.toxics, now);
+        up.max(down).map(Ending::Cut)
     }
 
     /// Moves bytes one step, in whichever direction can; waits for ever when none can.
@@ -216,6 +219,8 @@ struct Lane<'a> {
     writer: WriteHalf<'a>,
     buffer: BytesMut,
     chain: Chain,
+    /// What was read last, until the orders have been looked at.
+    incoming: Option<Item>,
     source_is_open: bool,
     is_over: bool,
 }
@@ -227,12 +232,16 @@ impl<'a> Lane<'a> {
             writer,
             buffer: BytesMut::new(),
             chain,
+            incoming: None,
             source_is_open: true,
             is_over: false,
         }
     }
 
     async fn advance(&mut self, now: Instant) -> Option<Ending> {
+        if let Some(item) = self.incoming.take() {
+            self.chain.push(item, now);
+        }
         if let Some(cut) = self.chain.advance(now) {
             return Some(Ending::Cut(cut));
         }
@@ -279,17 +288,16 @@ impl<'a> Lane<'a> {
     }
 
     fn take_in(&mut self, read: io::Result<usize>) {
-        let now = Instant::now();
         let item = match read {
             Ok(0) => Item::End(SourceEnd::Finished),
             Err(_) => Item::End(SourceEnd::Broken),
             Ok(_) => Item::Data(Chunk {
                 data: self.buffer.split().freeze(),
-                at: now,
+                at: Instant::now(),
             }),
         };
         self.source_is_open = matches!(item, Item::Data(_));
-        self.chain.push(item, now);
+        self.incoming = Some(item);
     }
 }
 

@@ -43,7 +43,8 @@ pub struct ProxyPatch {
     pub listen: Option<String>,
     /// Where it connects to from now on.
     pub upstream: Option<String>,
-    /// Whether it listens. When it stops, its links end and new connections are refused.
+    /// Whether it listens. When it stops, its links end and new connections are refused; it keeps
+    /// its address, but the port is free for others until it listens again.
     pub enabled: Option<bool>,
 }
 

@@ -19,8 +19,12 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
+        Self::on_link(0)
+    }
+
+    fn on_link(ordinal: u64) -> Self {
         let tally = Arc::new(Tally::default());
-        let key = LaneKey::new(1, "pg", 0, Stream::Upstream);
+        let key = LaneKey::new(1, "pg", ordinal, Stream::Upstream);
         let start = Instant::now();
         Self {
             chain: Chain::new(key, Stream::Upstream, Arc::clone(&tally)),
@@ -468,6 +472,40 @@ fn toxicity_picks_its_share_of_links_and_more_of_it_only_adds_links() {
     assert!((240..360).contains(&some.len()), "{}", some.len());
     assert!((540..660).contains(&more.len()), "{}", more.len());
     assert!(some.iter().all(|ordinal| more.contains(ordinal)));
+}
+
+#[test]
+fn a_toxicity_lowered_past_a_link_takes_the_toxic_off_it() {
+    let mut rig = Rig::with(&[latency(1000)]);
+    rig.send(b"x");
+    rig.toxics[0].view.toxicity = 0.0;
+    assert_eq!(rig.reconcile(), None);
+    assert_eq!(rig.settle(), None);
+    assert_eq!(rig.arrivals(), [(0, 1)]);
+    rig.toxics[0].view.toxicity = 1.0;
+    assert_eq!(rig.reconcile(), None);
+    rig.send(b"y");
+    rig.pass(1000);
+    assert_eq!(rig.arrivals(), [(0, 1), (1000, 1)]);
+}
+
+#[test]
+fn the_draw_that_picks_a_link_is_not_its_first_jitter() {
+    // A link picked by a draw below 0.2 would else begin with a delay far below the middle.
+    let mut late = 0;
+    for ordinal in 0..200 {
+        let mut rig = Rig::on_link(ordinal);
+        rig.add(Toxic::Latency {
+            latency_ms: 100,
+            jitter_ms: 100,
+        });
+        rig.toxics[0].view.toxicity = 0.2;
+        assert_eq!(rig.reconcile(), None);
+        rig.send(b"x");
+        rig.pass(1000);
+        late += u32::from(rig.arrivals()[0].0 > 100);
+    }
+    assert!((10..40).contains(&late), "{late}");
 }
 
 #[test]

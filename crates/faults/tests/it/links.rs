@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use poolproof_faults::{Proxies, ProxyPatch, ProxySpec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -154,6 +154,52 @@ async fn a_disabled_proxy_ends_its_links_refuses_new_ones_and_comes_back_on_its_
         2,
         "counters outlive the pause"
     );
+}
+
+#[tokio::test]
+async fn every_link_has_ended_when_disabling_returns() {
+    let bench = Bench::start().await;
+    let mut links = Vec::new();
+    for _ in 0..20 {
+        links.push(bench.link().await);
+    }
+    bench.proxies.disable(PG).await.unwrap();
+    let stats = bench.stats();
+    assert_eq!((stats.live_links, stats.links_stopped_total), (0, 20));
+}
+
+#[tokio::test]
+async fn a_link_that_still_connects_can_be_reset_and_stopped() {
+    // A listener whose queue is full and that never accepts: the kernel ignores further attempts.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = socket.listen(1).unwrap();
+    let upstream = full.local_addr().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(Ok(connected)) =
+        timeout(Duration::from_millis(250), TcpStream::connect(upstream)).await
+    {
+        queued.push(connected);
+    }
+    let proxies = Proxies::new(1);
+    let spec = ProxySpec::local(PG, upstream.to_string());
+    let listen = proxies.create(spec).await.unwrap().listen;
+    let live = |links| {
+        let proxies = &proxies;
+        until("links", move || {
+            (proxies.stats(PG).unwrap().live_links == links).then_some(())
+        })
+    };
+    let mut client = TcpStream::connect(&listen).await.unwrap();
+    live(1).await;
+    assert_eq!(proxies.reset_links(PG).unwrap(), 1);
+    assert_eq!(end_of(&mut client).await, End::Reset);
+    let mut client = TcpStream::connect(&listen).await.unwrap();
+    live(1).await;
+    within(proxies.disable(PG)).await.unwrap();
+    assert_eq!(end_of(&mut client).await, End::Eof);
+    let stats = proxies.stats(PG).unwrap();
+    assert_eq!((stats.links_reset_total, stats.links_stopped_total), (1, 1));
 }
 
 #[tokio::test]
