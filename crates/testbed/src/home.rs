@@ -7,10 +7,12 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::unistd::{Uid, User};
 
 use crate::account::Account;
+use crate::process;
 
 /// The environment variable that names the directory for everything that poolproof keeps on disk.
 pub const HOME_VARIABLE: &str = "POOLPROOF_HOME";
@@ -78,11 +80,16 @@ impl Home {
         create(&path, mode).map_err(unusable)?;
         // What the kernel tells about processes has no symbolic links in it.
         let root = fs::canonicalize(&path).map_err(unusable)?;
-        for part in ["downloads", "runs", "templates"] {
-            create(&root.join(part), mode).map_err(unusable)?;
-            reachable(&root.join(part))?;
+        let home = Self { root };
+        let fresh = !home.runs().exists();
+        for part in [home.downloads(), home.runs(), home.templates()] {
+            create(&part, mode).map_err(unusable)?;
+            reachable(&part)?;
         }
-        Ok(Self { root })
+        if fresh {
+            spread(&home.runs());
+        }
+        Ok(home)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -136,6 +143,21 @@ fn default_path() -> Result<PathBuf, HomeError> {
     })
     .map(|caches| caches.join("poolproof"))
     .ok_or(HomeError::Unknown)
+}
+
+/// Tells an ext4 file system that the directories in `dir` have nothing to do with each other.
+///
+/// It then puts each run into a part of the disk of its own. Otherwise they all share one, where
+/// (without a journal) it steps over each file that was deleted within the last minutes before it
+/// creates another: 0.25 s for a copy become 1.3 s on a machine that runs many tests. Only a hint:
+/// other file systems refuse it, and some systems have no `chattr`.
+fn spread(dir: &Path) {
+    let mut chattr = process::command(Path::new("chattr"), None, dir);
+    chattr.arg("+T").arg(dir);
+    let end = process::run(chattr, "", Duration::from_secs(10));
+    if !matches!(&end, Ok(done) if done.status.success()) {
+        tracing::debug!(?end, dir = %dir.display(), "the file system takes no hint for placing runs");
+    }
 }
 
 /// Creates `path` and what is missing above it, each with exactly `mode` whatever the umask is.

@@ -7,6 +7,13 @@
 //! Nothing of a cluster outlives it: processes, directories and shared memory go when it is
 //! stopped or dropped, and with the next run when this one is killed.
 //!
+//! | variable | says |
+//! |---|---|
+//! | `POOLPROOF_PG_BIN` | the directory of `postgres`, `initdb` and `pg_ctl`; no other is taken then |
+//! | `POOLPROOF_HOME` | where templates, downloads and running clusters live; default `/var/cache/poolproof` for root, else `poolproof` in the user's cache directory |
+//! | `POOLPROOF_PG_DOWNLOAD_URL` | where to download a Postgres from when there is none, with `{version}` and `{target}` |
+//! | `HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`, … | the way to that place |
+//!
 //! Not here: whether a run may aim at an existing server (the run crate decides), faults on the
 //! way to the server (the faults crate), containers.
 
