@@ -45,7 +45,8 @@ pub enum TransactionError<E> {
     /// It could not begin.
     #[error("the transaction could not begin")]
     Begin(#[source] QueryError),
-    /// The closure returned an error, and the transaction was rolled back.
+    /// The closure returned an error, and the transaction was rolled back; when a statement of it was
+    /// abandoned or broke the connection, by closing that.
     #[error("the transaction was rolled back because its work failed")]
     Work(#[source] E),
     /// The closure returned an error and ROLLBACK failed, so that the connection is closed, which rolls

@@ -91,6 +91,8 @@ impl Session {
                 Ok(()) => Ok(value),
                 Err(error) => Err(error.into()),
             },
+            // A connection that is beyond use is closed with the lease, which rolls back as well.
+            Err(work) if !self.is_usable() => Err(TransactionError::Work(work)),
             Err(work) => match self.rollback().await {
                 Ok(()) => Err(TransactionError::Work(work)),
                 Err(rollback) => Err(TransactionError::Rollback { work, rollback }),
@@ -223,9 +225,6 @@ impl Session {
     }
 
     async fn rollback(&mut self) -> Result<(), QueryError> {
-        if !self.is_usable() {
-            return Err(QueryError::RollbackOnly);
-        }
         self.control(sqlx::raw_sql("ROLLBACK")).await?;
         self.ended();
         Ok(())

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::lease::{Fate, Lease};
@@ -129,7 +130,9 @@ impl<C: Connector> Acquire<C> {
             if deadline <= now() {
                 return Poll::Ready(());
             }
-            let _runtime = self.inner.handle.enter();
+            // The caller's runtime turns its own timers; the pool's may be one that nobody drives.
+            let elsewhere = Handle::try_current().is_err();
+            let _runtime = elsewhere.then(|| self.inner.handle.enter());
             self.timer = Some(Box::pin(sleep_until(deadline.into())));
         }
         let timer = self.timer.as_mut().expect("bug: no timer");

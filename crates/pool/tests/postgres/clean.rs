@@ -1,7 +1,9 @@
 //! What goes back, how, and what the next borrower finds.
 
 use poolproof_oracle::CLEAN_PROBE_SQL;
-use poolproof_pool::{Categorized, Category, Config, QueryError, Session, Transaction};
+use poolproof_pool::{
+    Categorized, Category, Config, QueryError, Session, Transaction, TransactionError,
+};
 use sqlx::{Connection, Executor, Row};
 
 use crate::support::{Bench, one_connection};
@@ -167,7 +169,25 @@ async fn a_backend_terminated_within_a_transaction_stores_nothing() {
         })
         .await;
     assert!(
-        matches!(outcome, Err(poolproof_pool::TransactionError::RollbackOnly)),
+        matches!(outcome, Err(TransactionError::RollbackOnly)),
+        "{outcome:?}"
+    );
+    drop(session);
+    let mut session = bench.pool.session().await.unwrap();
+    let pid = session.backend().pid;
+    let statement = bench.insert("lost");
+    let outcome = session
+        .transaction(async |tx: &mut Transaction<'_>| {
+            tx.execute(statement).await?;
+            bench.terminate(pid).await;
+            tx.execute("select 1").await
+        })
+        .await;
+    assert!(
+        matches!(
+            outcome,
+            Err(TransactionError::Work(QueryError::Connection(_)))
+        ),
         "{outcome:?}"
     );
     drop(session);

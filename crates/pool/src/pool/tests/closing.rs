@@ -174,3 +174,26 @@ fn f22_leases_may_be_dropped_after_the_runtime_and_while_unwinding() {
     drop(pool);
     assert_eq!(fake.alive(), 0);
 }
+
+/// The deadline holds also where the pool's own runtime is not driven.
+#[test]
+fn an_acquire_on_another_runtime_keeps_its_deadline() {
+    let build = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let home = build();
+    let (pool, _) = home.block_on(async { pool(1, 0) });
+    let lease = home.block_on(pool.acquire()).unwrap();
+    let abroad = build();
+    let waiting = pool.acquire().within(Duration::from_millis(20));
+    let outcome = abroad.block_on(waiting);
+    assert!(
+        matches!(outcome, Err(AcquireError::Exhausted { .. })),
+        "{outcome:?}"
+    );
+    drop(lease);
+    abroad.block_on(pool.acquire()).unwrap();
+}
