@@ -111,7 +111,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "D", value_parser = positive_duration)]
     pub(crate) duration: Option<Duration>,
 
-    /// The folder for reports: each run gets <DIR>/<scenario>/<time>-s<seed>/
+    /// The folder for reports: each run gets DIR/SCENARIO/TIME-sSEED/
     #[arg(long, value_name = "DIR", default_value = "reports", value_hint = ValueHint::DirPath)]
     pub(crate) out: PathBuf,
 
@@ -206,5 +206,24 @@ mod tests {
     #[test]
     fn the_arguments_do_not_contradict_each_other() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_reads_well_at_a_hundred_columns() {
+        let mut cli = Cli::command().term_width(100);
+        cli.build();
+        insta::assert_snapshot!("help", cli.render_long_help().to_string());
+        for command in cli.get_subcommands_mut() {
+            let name = format!("help_{}", command.get_name());
+            insta::assert_snapshot!(name, command.render_long_help().to_string());
+        }
+    }
+
+    #[test]
+    fn short_help_fits_without_the_details() {
+        let mut cli = Cli::command().term_width(100);
+        cli.build();
+        let run = cli.find_subcommand_mut("run").unwrap();
+        insta::assert_snapshot!("short_help_run", run.render_help().to_string());
     }
 }

@@ -132,3 +132,101 @@ impl Diagnostic for Finding<'_> {
         Some(Box::new(self.labels.iter().cloned()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use poolproof_run::{QUICKSTART, Scenario};
+
+    use super::*;
+
+    /// Renders as for a terminal without colours, 90 columns wide.
+    fn shown(error: &CommandError) -> String {
+        render(error, GraphicalTheme::unicode_nocolor(), 90)
+    }
+
+    /// What is shown when one passage of the quickstart is changed.
+    fn edited(changes: &[(&str, &str)]) -> String {
+        let text = changes
+            .iter()
+            .fold(QUICKSTART.to_owned(), |text, (from, to)| {
+                assert_eq!(text.matches(from).count(), 1, "{from:?}");
+                text.replace(from, to)
+            });
+        let error = Scenario::parse("edited.toml", &text).unwrap_err();
+        shown(&CommandError::Scenario(error))
+    }
+
+    /// Name of the snapshot, and one change to the quickstart.
+    const MISTAKES: &[(&str, &str, &str)] = &[
+        ("misspelt_key", "pool_size = 5 ", "pool_sise = 5 "),
+        ("key_of_another_section", "pool_size = 5 ", "rate = 5 "),
+        ("pool_size_zero", "pool_size = 5 ", "pool_size = 0 "),
+        ("pool_size_negative", "pool_size = 5 ", "pool_size = -3 "),
+        ("pool_size_text", "pool_size = 5 ", "pool_size = \"5\" "),
+        ("no_unit", "duration = \"20s\"", "duration = \"20\""),
+        (
+            "number_for_a_duration",
+            "pool_timeout = \"1s\"",
+            "pool_timeout = 1",
+        ),
+        ("unknown_unit", "duration = \"20s\"", "duration = \"20sec\""),
+        ("unknown_workload", "kind = \"bank\"", "kind = \"bnak\""),
+        ("unknown_toxic", "kind = \"latency\" ", "kind = \"latncy\" "),
+        ("missing_key", "duration = \"20s\"\n", ""),
+        ("name_used_twice", "name = \"silence\"", "name = \"reset\""),
+        ("after_the_end", "at = \"16s\"", "at = \"26s\""),
+        ("window_without_end", "for = \"2s\"\n", ""),
+        ("syntax", "rate = 400 ", "rate 400 "),
+    ];
+
+    #[test]
+    fn each_mistake_in_a_scenario_is_shown_at_its_line() {
+        for (name, from, to) in MISTAKES {
+            insta::assert_snapshot!(*name, edited(&[(from, to)]));
+        }
+    }
+
+    #[test]
+    fn faults_that_contradict_each_other_are_both_marked() {
+        let text = edited(&[
+            ("kind = \"silence\" ", "kind = \"down\" "),
+            ("at = \"16s\"", "at = \"11s\""),
+        ]);
+        insta::assert_snapshot!("fault_within_a_fault", text);
+    }
+
+    #[test]
+    fn several_mistakes_are_shown_together() {
+        let text = edited(&[
+            ("pool_size = 5 ", "pool_size = 0 "),
+            ("rate = 400 ", "rat = 400 "),
+            ("target = \"in-transaction\"", "target = \"intransaction\""),
+        ]);
+        insta::assert_snapshot!("several_mistakes", text);
+    }
+
+    #[test]
+    fn an_empty_scenario_is_shown_without_a_place() {
+        let error = Scenario::parse("empty.toml", "").unwrap_err();
+        insta::assert_snapshot!("empty_file", shown(&CommandError::Scenario(error)));
+    }
+
+    #[test]
+    fn an_error_is_followed_by_its_causes_and_the_remedy() {
+        let error = CommandError::Read {
+            path: PathBuf::from("nosuch.toml"),
+            source: io::Error::from(io::ErrorKind::NotFound),
+        };
+        insta::assert_snapshot!("missing_file", shown(&error));
+    }
+
+    #[test]
+    fn a_log_file_gets_plain_ascii() {
+        let error = Scenario::parse("f.toml", "name = 1").unwrap_err();
+        let text = render(&CommandError::Scenario(error), GraphicalTheme::none(), 90);
+        assert!(text.is_ascii(), "{text}");
+        assert!(text.contains("f.toml:1:8"), "{text}");
+    }
+}

@@ -98,6 +98,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_database_is_described_in_six_lines() {
+        let timing = |micros, most| Timing {
+            median: Duration::from_micros(micros),
+            slowest: Duration::from_micros(most),
+        };
+        let checked = Checked {
+            target: "app@127.0.0.1:5432/shop".to_owned(),
+            version: "PostgreSQL 15.18".to_owned(),
+            tls: Some("TLSv1.3, TLS_AES_256_GCM_SHA384".to_owned()),
+            connect: timing(4_210, 9_000),
+            first_query: timing(180, 1_250),
+            room: Room {
+                max_connections: 100,
+                reserved: 3,
+                in_use: 7,
+                role: None,
+                database: None,
+            },
+        };
+        insta::assert_snapshot!("check", describe(&checked));
+    }
+
+    #[test]
     fn the_figures_add_up_in_one_line() {
         let room = Room {
             max_connections: 100,

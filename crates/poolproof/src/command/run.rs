@@ -167,24 +167,33 @@ async fn supervise(
     signals: &mut Signals,
 ) -> Option<Result<Finished, poolproof_run::RunError>> {
     let (trigger, interrupt) = Interrupt::new();
+    let quiet = matches!(reporter, Reporter::Quiet);
+    let tell = |text| {
+        if !quiet {
+            output::tell(text);
+        }
+    };
     let mut sink = |news| reporter.on(&news);
     let mut run = Box::pin(execute(options, &mut sink, interrupt));
     tokio::select! {
         finished = &mut run => return Some(finished),
         () = signals.next() => trigger.trigger(),
     }
-    output::tell("\ninterrupted: healing, stopping and reporting; once more to skip the report\n");
+    tell("\ninterrupted: healing, stopping and reporting; once more to skip the report\n");
     tokio::select! {
-        finished = run => Some(finished),
-        () = signals.next() => None,
+        finished = run => return Some(finished),
+        () = signals.next() => {}
     }
+    // The run is dropped by now, and with it what it had started.
+    tell("stopped without a report\n");
+    None
 }
 
 fn postgres(args: &RunArgs) -> Result<PostgresChoice, CommandError> {
     if args.postgres == "local" {
         return Ok(PostgresChoice::Local);
     }
-    check::database_url(&args.postgres).map(PostgresChoice::Url)
+    check::database_url(&args.postgres).map(|url| PostgresChoice::Url(Box::new(url)))
 }
 
 /// Returns the scenario with the duration that was asked for, and what that changed.

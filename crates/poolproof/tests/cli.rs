@@ -1,0 +1,343 @@
+//! The program as its users meet it: exit codes, streams, and what it never says.
+
+#![expect(clippy::unwrap_used, reason = "a broken set-up fails the test")]
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const QUICKSTART: &str = include_str!("../../../scenarios/quickstart.toml");
+
+/// A second of light load and nothing that breaks.
+const CALM: &str = "name = 'calm'\n[pool]\npool_timeout = '2s'\n\
+                    [load]\nrate = 50\nduration = '1s'\n\
+                    [[load.workload]]\nkind = 'bank'\n";
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the program under test is a process"
+)]
+fn poolproof(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_poolproof"));
+    command
+        .args(arguments)
+        .env_remove("POOLPROOF_DATABASE_URL")
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> (i32, String, String) {
+    told(poolproof(arguments).output().unwrap())
+}
+
+fn told(output: Output) -> (i32, String, String) {
+    (
+        output.status.code().expect("it exits by itself"),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+fn scenario(dir: &Path, name: &str, text: &str) -> String {
+    let path = dir.join(name);
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn mistakes_of_the_user_exit_with_2_and_start_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("reports");
+    let out = out.to_str().unwrap();
+    let misspelt = QUICKSTART.replace("pool_size", "pool_sise");
+    let misspelt = scenario(dir.path(), "misspelt.toml", &misspelt);
+    let good = scenario(dir.path(), "good.toml", QUICKSTART);
+    let remote = "postgres://app:s3cret@db.example.com/shop";
+    #[rustfmt::skip]
+    let cases: &[(&[&str], &str)] = &[
+        (&[], "Usage: poolproof <COMMAND>"),
+        (&["demmo"], "a similar subcommand exists: 'demo'"),
+        (&["run"], "required arguments were not provided"),
+        (&["run", "nosuch.toml"], "nosuch.toml cannot be read"),
+        (&["run", &misspelt, "--out", out], "did you mean `pool_size`?"),
+        (&["run", &good, &misspelt, "--out", out], "did you mean `pool_size`?"),
+        (&["run", &good, &good, "--json", "x.json", "--out", out], "--json names one file, and there are 2 scenarios"),
+        (&["run", "postgres://app:s3cret@127.0.0.1/db"], "a database URL stands in the place of a scenario file"),
+        (&["demo", "--postgres", remote, "--out", out], "db.example.com is not this machine"),
+        (&["demo", "--postgres", remote, "--out", out, "--allow-remote"], "--confirm-database"),
+        (&["demo", "--postgres", remote, "--out", out, "--allow-remote", "--confirm-database", "shopp"], "\"shopp\""),
+        (&["demo", "--postgres", "mysql://app:s3cret@127.0.0.1/db", "--out", out], "the scheme `mysql` is not postgres"),
+        (&["demo", "--postgres", "env", "--out", out], "POOLPROOF_DATABASE_URL is not set"),
+        (&["demo", "postgres://app:s3cret@127.0.0.1/db"], "unexpected argument"),
+        (&["demo", "--subject", "planted:leek"], "a similar value exists: 'planted:leak'"),
+        (&["demo", "--duration", "20"], "did you mean \"20s\"?"),
+        (&["demo", "--duration", "0s"], "must be longer than nothing"),
+        (&["demo", "--duration", "700h", "--out", out], "choose a shorter --duration"),
+        (&["demo", "--json", "-", "--md", "-", "--out", out], "json and md cannot both go to standard output"),
+        (&["check"], "POOLPROOF_DATABASE_URL is not set"),
+        (&["report", &good], "holds no record of a run"),
+        (&["report", "nosuch.json"], "nosuch.json cannot be read"),
+    ];
+    for (arguments, said) in cases {
+        let (code, stdout, stderr) = run(arguments);
+        assert_eq!(code, 2, "{arguments:?}: {stderr}");
+        assert!(stderr.contains(said), "{arguments:?}: {stderr}");
+        assert_eq!(stdout, "", "{arguments:?}");
+        assert!(!stderr.contains("s3cret"), "{arguments:?}: {stderr}");
+        assert!(!Path::new(out).exists(), "{arguments:?} started something");
+    }
+}
+
+#[test]
+fn a_scenario_comes_from_standard_input_too() {
+    let mut child = poolproof(&["run", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"nmae = 'x'").unwrap();
+    drop(stdin);
+    let (code, _, stderr) = told(child.wait_with_output().unwrap());
+    assert_eq!(code, 2);
+    assert!(stderr.contains("standard input:1:1"), "{stderr}");
+    assert!(stderr.contains("did you mean `name`?"), "{stderr}");
+}
+
+#[test]
+fn a_closed_port_exits_with_3_and_the_remedy() {
+    let url = "postgres://app:s3cret@127.0.0.1:1/db";
+    let from_env = poolproof(&["check"])
+        .env("POOLPROOF_DATABASE_URL", url)
+        .output()
+        .unwrap();
+    for (code, stdout, stderr) in [run(&["check", url]), told(from_env)] {
+        assert_eq!(code, 3, "{stderr}");
+        assert_eq!(stdout, "");
+        assert!(stderr.contains("nothing listens there"), "{stderr}");
+        assert!(!stderr.contains("s3cret"), "{stderr}");
+    }
+}
+
+#[test]
+fn an_address_in_use_exits_with_3_and_the_remedy() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, _, stderr) = run(&["proxy", "--listen", &address]);
+    assert_eq!(code, 3, "{stderr}");
+    assert!(
+        stderr.contains("something listens there already"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_exits_with_3_before_anything_starts() {
+    let (code, stdout, stderr) = run(&["demo", "--quiet", "--out", "/proc/nowhere"]);
+    assert_eq!((code, stdout.as_str()), (3, ""), "{stderr}");
+    assert!(stderr.contains("/proc/nowhere"), "{stderr}");
+}
+
+#[test]
+fn the_proxy_serves_toxiproxys_api_until_it_is_told_to_end() {
+    let mut child = poolproof(&["proxy", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let address = line.trim().rsplit('/').next().unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .write_all(b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("{\"version\": \"2.12.0\"}\n"), "{answer}");
+    send(&child, Signal::SIGTERM);
+    let (code, _, stderr) = told(child.wait_with_output().unwrap());
+    assert_eq!(code, 0, "{stderr}");
+}
+
+#[test]
+fn the_schema_is_json_and_names_its_version() {
+    let (code, stdout, _) = run(&["schema"]);
+    assert_eq!(code, 0);
+    let schema: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert!(schema["$schema"].is_string(), "{schema}");
+    assert!(schema["properties"]["verdict"].is_object(), "{schema}");
+}
+
+#[test]
+fn completions_know_commands_and_subjects() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, stdout, stderr) = run(&["completions", shell]);
+        assert_eq!((code, stderr.as_str()), (0, ""), "{shell}");
+        for word in ["doctor", "--confirm-database", "poolproof"] {
+            let word = word.trim_start_matches("--");
+            assert!(stdout.contains(word), "{shell} lacks {word}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let mut child = poolproof(&["schema"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let (code, _, stderr) = told(child.wait_with_output().unwrap());
+    assert_eq!((code, stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn doctor_says_how_each_thing_is_in_words() {
+    let (code, stdout, stderr) = run(&["doctor"]);
+    assert!(matches!(code, 0 | 3), "{stderr}");
+    for topic in ["postgres", "privileges", "loopback", "cache", "docker"] {
+        let line = stdout.lines().find(|line| line.contains(topic)).unwrap();
+        let state = line.split_whitespace().nth(1).unwrap();
+        assert!(matches!(state, "ok" | "absent" | "missing"), "{line}");
+    }
+    assert!(!stdout.contains('\u{1b}'), "colour without a terminal");
+}
+
+/// Goal: what a run leaves and says, from end to end. Method: a second of light load on a private
+/// server, then the record rendered again.
+#[test]
+fn a_calm_run_passes_and_leaves_its_reports() {
+    let dir = tempfile::tempdir().unwrap();
+    let calm = scenario(dir.path(), "calm.toml", CALM);
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (out, json, junit, md) = (path("out"), path("r.json"), path("j.xml"), path("r.md"));
+    let (code, stdout, stderr) = run(&[
+        "run", &calm, "--quiet", "--seed", "5", "--out", &out, "--json", &json, "--junit", &junit,
+        "--md", &md,
+    ]);
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+    assert!(stdout.starts_with("✓ PASS"), "{stdout}");
+    assert!(stdout.lines().count() <= 12, "{stdout}");
+    assert!(
+        stdout.contains(&format!("poolproof run {calm} --seed 5")),
+        "{stdout}"
+    );
+
+    let latest = path("out/latest");
+    for name in [
+        "result.json",
+        "history.jsonl",
+        "report.html",
+        "report.md",
+        "junit.xml",
+    ] {
+        assert!(Path::new(&latest).join(name).is_file(), "{name}");
+    }
+    let record: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!(record["run"]["seed"], 5);
+    assert!(fs::read_to_string(&junit).unwrap().contains("<testsuites"));
+    assert!(fs::read_to_string(&md).unwrap().contains("calm"));
+
+    let (code, again, _) = run(&["report", &latest]);
+    assert_eq!((code, again), (0, stdout));
+    let page = path("page.html");
+    let (code, _, _) = run(&["report", &json, "--format", "html", "--out", &page]);
+    assert_eq!(code, 0);
+    assert!(
+        fs::read_to_string(&page)
+            .unwrap()
+            .starts_with("<!DOCTYPE html>")
+    );
+}
+
+#[test]
+fn standard_output_can_be_the_record_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let calm = scenario(dir.path(), "calm.toml", CALM);
+    let out = dir.path().join("out");
+    let (code, stdout, stderr) =
+        run(&["run", &calm, "--json", "-", "--out", out.to_str().unwrap()]);
+    assert_eq!(code, 0, "{stderr}");
+    let record: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(record["schema"], "poolproof.result/v1");
+    assert!(stderr.contains("✓ PASS"), "{stderr}");
+}
+
+/// Starts a run of five minutes with a home of its own and waits until the load is on.
+fn started(dir: &Path) -> (Child, BufReader<ChildStderr>) {
+    // The server's unprivileged user passes through here on its way to its data.
+    fs::set_permissions(dir, Permissions::from_mode(0o755)).unwrap();
+    let long = scenario(dir, "long.toml", &CALM.replace("'1s'", "'5m'"));
+    let mut child = poolproof(&["run", &long, "--out", dir.join("out").to_str().unwrap()])
+        .env("POOLPROOF_HOME", dir.join("home"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut progress = BufReader::new(child.stderr.take().unwrap());
+    wait_for(&mut progress, "prepare");
+    (child, progress)
+}
+
+fn wait_for(progress: &mut BufReader<ChildStderr>, word: &str) {
+    let mut line = String::new();
+    while !line.contains(word) {
+        line.clear();
+        assert_ne!(progress.read_line(&mut line).unwrap(), 0, "it ended early");
+    }
+}
+
+/// What a run left of its server: nothing but the lock that all runs share.
+fn left_behind(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir.join("home/runs")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| !name.starts_with('.')).collect()
+}
+
+#[test]
+fn an_interrupted_run_reports_what_it_has_and_exits_with_130() {
+    let dir = tempfile::tempdir().unwrap();
+    let (child, mut progress) = started(dir.path());
+    assert_eq!(left_behind(dir.path()).len(), 1, "one server runs");
+    send(&child, Signal::SIGINT);
+    let mut rest = String::new();
+    progress.read_to_string(&mut rest).unwrap();
+    let (code, stdout, _) = told(child.wait_with_output().unwrap());
+    assert_eq!(code, 130, "{stdout}{rest}");
+    let record = fs::read_to_string(dir.path().join("out/latest/result.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let partial = record["run"]["partial"].as_str().unwrap_or_default();
+    assert!(partial.contains("interrupted"), "{}", record["run"]);
+    assert_eq!(left_behind(dir.path()), Vec::<String>::new());
+}
+
+#[test]
+fn a_second_signal_still_stops_the_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let (child, mut progress) = started(dir.path());
+    send(&child, Signal::SIGTERM);
+    wait_for(&mut progress, "interrupted");
+    send(&child, Signal::SIGINT);
+    let mut rest = String::new();
+    progress.read_to_string(&mut rest).unwrap();
+    let (code, stdout, _) = told(child.wait_with_output().unwrap());
+    assert_eq!(code, 130, "{stdout}{rest}");
+    assert_eq!(left_behind(dir.path()), Vec::<String>::new());
+}
+
+fn send(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id()).unwrap();
+    kill(Pid::from_raw(pid), signal).unwrap();
+}
