@@ -19,7 +19,7 @@ use crate::execute::Run;
 use crate::observe::Observed;
 use crate::scenario::format_duration;
 use crate::stage::Stage;
-use crate::time::micros;
+use crate::time::{micros, signed_micros};
 
 /// A generator whose lag has a higher 99th percentile than this did not keep up.
 const LAG_LIMIT: Duration = Duration::from_millis(5);
@@ -29,13 +29,7 @@ const BUCKETS_MAX: u64 = 200;
 const BUCKET_MIN_US: u64 = 100_000;
 
 /// Puts the record together and gives the verdict.
-pub(crate) fn assemble(
-    run: &Run,
-    stage: &Stage,
-    loaded: &Loaded,
-    observed: Observed,
-    phases: Vec<PhaseSpan>,
-) -> Record {
+pub(crate) fn assemble(run: &Run, stage: &Stage, loaded: &Loaded, observed: Observed) -> Record {
     let connect_times = stage.subject.take_connect_times();
     let histograms = Histograms::from_records(&loaded.records, &connect_times);
     let lag_p99 = Duration::from_micros(histograms.lag.value_at_quantile(0.99));
@@ -56,7 +50,7 @@ pub(crate) fn assemble(
         subject: subject(run, stage),
         environment: environment(run, stage),
         load: load_info(run),
-        phases,
+        phases: phases(run, loaded),
         guarantees: observed.guarantees,
         objectives,
         performance_valid,
@@ -68,6 +62,22 @@ pub(crate) fn assemble(
         timeline: buckets(loaded),
         faults,
     }
+}
+
+fn phases(run: &Run, loaded: &Loaded) -> Vec<PhaseSpan> {
+    let offered = signed_micros(loaded.offered_for);
+    let set_up = signed_micros(loaded.origin - run.began);
+    let span = |name: &str, start_us, end_us| PhaseSpan {
+        name: name.into(),
+        start_us,
+        end_us,
+    };
+    let now = signed_micros(loaded.origin.elapsed());
+    vec![
+        span("set-up", -set_up, 0),
+        span("load", 0, offered),
+        span("quiescence and judging", offered, now),
+    ]
 }
 
 fn run_info(run: &Run, loaded: &Loaded) -> RunInfo {

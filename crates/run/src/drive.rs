@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::execute::Run;
 use crate::inject::{self, Aim};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, InterruptTrigger};
 use crate::namespace::Tables;
 use crate::progress::{Progress, ProgressSink, Tick};
 use crate::stage::{PROXY, Stage};
@@ -55,9 +55,7 @@ pub(crate) async fn drive(run: &Run, stage: &Stage, progress: &mut ProgressSink<
     let origin = Instant::now();
     let started_at = Timestamp::now();
     let running = poolproof_load::start(stage.subject.clone(), run.schedule.clone(), origin);
-    let (end_faults, ended) = Interrupt::new();
-    let (news, heard) = mpsc::unbounded_channel();
-    let aim = aim(stage, &running, origin, news, ended);
+    let (aim, end_faults, heard) = aim(stage, &running, origin);
     let faults = inject::start(&aim, &run.options.scenario.faults);
     let mut watch = Watch {
         subject: stage.subject.clone(),
@@ -129,14 +127,16 @@ async fn bank_reader(run: &Run, stage: &Stage, notes: &mut Vec<String>) -> Optio
     }
 }
 
+/// Aims the faults at the stage; what they say comes out of the receiver, and they end with the
+/// trigger.
 fn aim(
     stage: &Stage,
     running: &Running,
     origin: Instant,
-    progress: mpsc::UnboundedSender<Progress>,
-    ended: Interrupt,
-) -> Aim {
-    Aim {
+) -> (Aim, InterruptTrigger, mpsc::UnboundedReceiver<Progress>) {
+    let (end_faults, ended) = Interrupt::new();
+    let (progress, heard) = mpsc::unbounded_channel();
+    let aim = Aim {
         proxies: stage.proxies.clone(),
         proxy: PROXY.to_owned(),
         direct: stage.direct.clone(),
@@ -145,7 +145,8 @@ fn aim(
         origin,
         progress,
         ended,
-    }
+    };
+    (aim, end_faults, heard)
 }
 
 /// The load as the user sees it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use poolproof_load::{LoadSpec, Schedule, Workload};
 use poolproof_pool::DatabaseUrl;
-use poolproof_report::{PhaseSpan, Record};
+use poolproof_report::Record;
 use poolproof_subjects::SubjectKind;
 use tokio::time::Instant;
 
@@ -20,7 +20,6 @@ use crate::output::{HISTORY_SCHEMA, HistoryHeader, RunFolder};
 use crate::progress::ProgressSink;
 use crate::scenario::Scenario;
 use crate::stage::{Stage, phase};
-use crate::time::signed_micros;
 
 /// Which server a run is aimed at.
 #[derive(Debug, Clone)]
@@ -28,7 +27,7 @@ pub enum PostgresChoice {
     /// A private cluster, started for the run and removed after it.
     Local,
     /// A server that exists; see [`crate::check_blast_radius`].
-    Url(DatabaseUrl),
+    Url(Box<DatabaseUrl>),
 }
 
 /// What to run, on what, and where to leave the reports.
@@ -81,7 +80,8 @@ pub async fn execute(
     interrupt: Interrupt,
 ) -> Result<Finished, RunError> {
     let run = Run::plan(options, interrupt)?;
-    match run.perform(progress).await {
+    // On the heap: the whole run is one future.
+    match Box::pin(run.perform(progress)).await {
         Ok((record, exit_code)) => {
             run.folder.write_reports(&record)?;
             Ok(Finished {
@@ -185,9 +185,8 @@ impl Run {
             },
         )
         .await?;
-        let phases = self.phases(&loaded);
         let exit_code = exit_code(&loaded, &observed);
-        let record = assemble(self, stage, &loaded, observed, phases);
+        let record = assemble(self, stage, &loaded, observed);
         let exit_code = exit_code.unwrap_or_else(|| record.verdict.exit_code());
         Ok((record, exit_code))
     }
@@ -198,25 +197,6 @@ impl Run {
             .iter()
             .map(|weighted| weighted.workload)
             .collect()
-    }
-
-    fn phases(&self, loaded: &Loaded) -> Vec<PhaseSpan> {
-        let offered = signed_micros(loaded.offered_for);
-        let set_up = signed_micros(loaded.origin - self.began);
-        let span = |name: &str, start_us, end_us| PhaseSpan {
-            name: name.into(),
-            start_us,
-            end_us,
-        };
-        vec![
-            span("set-up", -set_up, 0),
-            span("load", 0, offered),
-            span(
-                "quiescence and judging",
-                offered,
-                signed_micros(loaded.origin.elapsed()),
-            ),
-        ]
     }
 }
 

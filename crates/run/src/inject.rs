@@ -54,6 +54,34 @@ pub(crate) fn start(aim: &Aim, plans: &[FaultPlan]) -> JoinSet<(usize, Option<Fa
     tasks
 }
 
+/// A toxic for a time: where it goes, and what proves its effect.
+struct Window {
+    toxic: Toxic,
+    streams: &'static [Stream],
+    count: fn(&ProxyStats) -> u64,
+    unit: &'static str,
+}
+
+impl Window {
+    /// Everything is swallowed, in both directions.
+    const SILENCE: Self = Self {
+        toxic: Toxic::Timeout { timeout_ms: 0 },
+        streams: &[Stream::Upstream, Stream::Downstream],
+        count: |stats| stats.swallowed_bytes,
+        unit: "bytes swallowed",
+    };
+
+    /// What the server answers is held back, so that a COMMIT still reaches it.
+    fn holding(toxic: Toxic) -> Self {
+        Self {
+            toxic,
+            streams: &[Stream::Downstream],
+            count: |stats| stats.held_total,
+            unit: "bytes held",
+        }
+    }
+}
+
 /// What was seen of a fault, before it is put into words.
 type Seen = Result<(u64, &'static str), String>;
 
@@ -92,22 +120,13 @@ async fn run_one(aim: &Aim, plan: &FaultPlan) -> Option<FaultEvent> {
                 latency_ms: millis(latency),
                 jitter_ms: millis(jitter),
             };
-            aim.window(plan, toxic, &[Stream::Downstream], held).await
+            aim.window(plan, &Window::holding(toxic)).await
         }
         FaultKind::Bandwidth { rate_kb_s } => {
             let toxic = Toxic::Bandwidth { rate_kb_s };
-            aim.window(plan, toxic, &[Stream::Downstream], held).await
+            aim.window(plan, &Window::holding(toxic)).await
         }
-        FaultKind::Silence => {
-            let toxic = Toxic::Timeout { timeout_ms: 0 };
-            aim.window(
-                plan,
-                toxic,
-                &[Stream::Upstream, Stream::Downstream],
-                swallowed,
-            )
-            .await
-        }
+        FaultKind::Silence => aim.window(plan, &Window::SILENCE).await,
     };
     let now = aim.origin.elapsed();
     let end = if plan.duration.is_some() { now } else { start };
@@ -223,40 +242,27 @@ impl Aim {
         )
     }
 
-    /// Puts a toxic on the streams for the length of the window.
-    async fn window(
-        &self,
-        plan: &FaultPlan,
-        toxic: Toxic,
-        streams: &[Stream],
-        counter: fn(&ProxyStats) -> (u64, &'static str),
-    ) -> Seen {
-        let (before, unit) = counter(&self.stats()?);
+    /// Puts a toxic on its streams for the length of the fault.
+    async fn window(&self, plan: &FaultPlan, window: &Window) -> Seen {
+        let before = (window.count)(&self.stats()?);
         let mut names = Vec::new();
-        for &stream in streams {
+        for &stream in window.streams {
             let name = format!("{}-{}", plan.kind.word(), stream.as_str());
-            let spec = ToxicSpec::new(toxic, stream).named(&name);
-            self.proxies
-                .add_toxic(&self.proxy, spec)
-                .await
-                .map_err(|error| chain(&error))?;
+            let spec = ToxicSpec::new(window.toxic, stream).named(&name);
+            let added = self.proxies.add_toxic(&self.proxy, spec).await;
+            added.map_err(|error| chain(&error))?;
             names.push(name);
         }
         let present = self.read_back(&names).await;
         self.wait_out(plan).await;
-        let (after, _) = counter(&self.stats()?);
+        let after = (window.count)(&self.stats()?);
         for name in &names {
-            self.proxies
-                .remove_toxic(&self.proxy, name)
-                .await
-                .map_err(|error| chain(&error))?;
+            let removed = self.proxies.remove_toxic(&self.proxy, name).await;
+            removed.map_err(|error| chain(&error))?;
         }
         present?;
-        some(
-            after - before,
-            unit,
-            "nothing passed through the proxy while it was on",
-        )
+        let otherwise = "nothing passed through the proxy while it was on";
+        some(after - before, window.unit, otherwise)
     }
 
     /// Checks that the proxy lists the toxics that were just added.
@@ -274,14 +280,6 @@ impl Aim {
             Some(name) => Err(format!("the proxy does not list the toxic {name}")),
         }
     }
-}
-
-fn held(stats: &ProxyStats) -> (u64, &'static str) {
-    (stats.held_total, "bytes held")
-}
-
-fn swallowed(stats: &ProxyStats) -> (u64, &'static str) {
-    (stats.swallowed_bytes, "bytes swallowed")
 }
 
 fn some(count: u64, unit: &'static str, otherwise: &str) -> Seen {

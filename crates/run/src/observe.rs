@@ -42,11 +42,11 @@ impl Observed {
         let held = count(|status| *status == GuaranteeStatus::Held);
         let violated = count(|status| *status == GuaranteeStatus::Violated);
         let others = self.guarantees.len() - held - violated;
-        let mut text = format!("{held} guarantees held, {violated} violated");
-        if others > 0 {
-            text.push_str(&format!(", {others} not judged"));
+        let text = format!("{held} guarantees held, {violated} violated");
+        if others == 0 {
+            return text;
         }
-        text
+        format!("{text}, {others} not judged")
     }
 }
 

@@ -85,7 +85,7 @@ impl Stage {
             let through = in_schema(&through, &schema).application_name(&application_name);
             let subject = build_subject(options, through).await?;
             let info = subject.info();
-            let detail = format!("{} {} behind {PROXY} proxy", info.name, info.version);
+            let detail = format!("{} behind the fault proxy", info.version);
             let stage = Self {
                 cluster,
                 direct,

@@ -13,7 +13,8 @@ const GRACE_US: u64 = 250_000;
 /// The wait of an op that got a connection ends there. The wait of one that never got any ends
 /// with the op, which counts for shed ops, and for others only if the subject marks acquires at
 /// all. An op that never ended is a violation. Lag of the generator is not: times count from the
-/// actual start.
+/// actual start. Where the generator itself was once held up for longer than the grace, the same
+/// stall may have held up any call, so the grace grows by it, and the summary says so.
 pub(super) fn bounded(observations: &Observations<'_>) -> GuaranteeResult {
     let ops = observations.ops;
     let marks_acquires = if ops.iter().any(|op| op.acquired_us.is_some()) {
@@ -21,20 +22,29 @@ pub(super) fn bounded(observations: &Observations<'_>) -> GuaranteeResult {
     } else {
         MarksAcquires::No
     };
+    let stall = largest_lag(ops);
+    let grace = if stall > GRACE_US {
+        GRACE_US.saturating_add(stall)
+    } else {
+        GRACE_US
+    };
     let mut tally = Tally::default();
     let (mut waits, mut longest_wait, mut longest_op) = (0, 0, 0);
     for op in ops {
-        let Some(took) = ended_in_time(op, &mut tally) else {
+        let Some(took) = ended_in_time(op, grace, &mut tally) else {
             continue;
         };
         longest_op = longest_op.max(took);
         if let Some(wait) = wait(op, marks_acquires) {
             waits += 1;
             longest_wait = longest_wait.max(wait);
-            waited_in_time(op, wait, observations.limits, &mut tally);
+            let allowed = observations.limits.pool_timeout_us.saturating_add(grace);
+            tally.fact(wait <= allowed, || {
+                waited_too_long(op, wait, observations.limits)
+            });
         }
     }
-    let summary = format!(
+    let mut summary = format!(
         "{}, the longest took {}; {} for a connection, the longest took {} of {}",
         counted(u64::try_from(ops.len()).unwrap_or(u64::MAX), "op"),
         Seconds(longest_op),
@@ -42,6 +52,12 @@ pub(super) fn bounded(observations: &Observations<'_>) -> GuaranteeResult {
         Seconds(longest_wait),
         Seconds(observations.limits.pool_timeout_us),
     );
+    if grace > GRACE_US {
+        summary = format!(
+            "{summary}; {} allowed for stalls of the machine",
+            Seconds(grace)
+        );
+    }
     if ops.is_empty() {
         return tally.conclude_void(Guarantee::T, summary, "no op was started");
     }
@@ -56,7 +72,7 @@ enum MarksAcquires {
 }
 
 /// Checks the deadline and returns how long the op took; none when it never ended.
-fn ended_in_time(op: &OpRecord, tally: &mut Tally) -> Option<u64> {
+fn ended_in_time(op: &OpRecord, grace: u64, tally: &mut Tally) -> Option<u64> {
     let Some(ended) = op.ended_us else {
         tally.violation(|| {
             format!(
@@ -71,7 +87,7 @@ fn ended_in_time(op: &OpRecord, tally: &mut Tally) -> Option<u64> {
         return None;
     };
     let took = ended.saturating_sub(op.started_us);
-    tally.fact(took <= op.deadline_us.saturating_add(GRACE_US), || {
+    tally.fact(took <= op.deadline_us.saturating_add(grace), || {
         format!(
             "op {} ({}): started at {} with a deadline of {}, ended after {} ({})",
             op.id,
@@ -100,23 +116,27 @@ fn wait(op: &OpRecord, marks_acquires: MarksAcquires) -> Option<u64> {
     Some(until.saturating_sub(op.started_us))
 }
 
-fn waited_in_time(op: &OpRecord, wait: u64, limits: Limits, tally: &mut Tally) {
-    let allowed = limits.pool_timeout_us.saturating_add(GRACE_US);
-    tally.fact(wait <= allowed, || {
-        let outcome = if op.acquired_us.is_some() {
-            "got a connection"
-        } else {
-            "gave up"
-        };
-        format!(
-            "op {} ({}): started at {}, {outcome} after {}, pool_timeout is {}",
-            op.id,
-            op.workload,
-            Seconds(op.started_us),
-            Seconds(wait),
-            Seconds(limits.pool_timeout_us)
-        )
-    });
+fn waited_too_long(op: &OpRecord, wait: u64, limits: Limits) -> String {
+    let outcome = if op.acquired_us.is_some() {
+        "got a connection"
+    } else {
+        "gave up"
+    };
+    format!(
+        "op {} ({}): started at {}, {outcome} after {}, pool_timeout is {}",
+        op.id,
+        op.workload,
+        Seconds(op.started_us),
+        Seconds(wait),
+        Seconds(limits.pool_timeout_us)
+    )
+}
+
+fn largest_lag(ops: &[OpRecord]) -> u64 {
+    ops.iter()
+        .map(|op| op.started_us.saturating_sub(op.intended_us))
+        .max()
+        .unwrap_or(0)
 }
 
 fn last_seen(op: &OpRecord) -> String {
@@ -147,8 +167,9 @@ mod tests {
             acquired_us: Some(1_350_000),
             ..ending_after(committed(1), 2_000_000)
         };
+        // Late by as much as the grace, and no more: that is no stall.
         let lagging = OpRecord {
-            intended_us: 0,
+            intended_us: committed(90).started_us - 250_000,
             ..committed(90)
         };
         let world = World::with_ops([
@@ -171,6 +192,25 @@ mod tests {
             "5 ops, the longest took 5.250 s; 5 waits for a connection, \
              the longest took 1.250 s of 1.000 s"
         );
+    }
+
+    #[test]
+    fn a_stall_of_the_machine_extends_the_grace_by_its_length_and_no_more() {
+        let held_up = OpRecord {
+            intended_us: committed(90).started_us - 300_000,
+            ..committed(90)
+        };
+        let judge = |overrun_us: u64| {
+            let op = ending_after(committed(0), 5_000_000 + overrun_us);
+            bounded(&World::with_ops([op, held_up.clone()]).observations())
+        };
+        let held = judge(550_000);
+        assert_eq!(held.status, GuaranteeStatus::Held, "{:?}", held.evidence);
+        assert!(
+            held.summary
+                .ends_with("; 0.550 s allowed for stalls of the machine")
+        );
+        assert_eq!(judge(550_001).status, GuaranteeStatus::Violated);
     }
 
     #[test]
