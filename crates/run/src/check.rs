@@ -223,6 +223,9 @@ pub(crate) fn connect_advice(error: &sqlx::Error) -> String {
              a certificate"
         }
         sqlx::Error::Io(cause) => io_advice(cause),
+        sqlx::Error::Protocol(_) => {
+            "something listens there that does not speak Postgres' protocol: is the port right?"
+        }
         _ => "check host, port, user and database of the URL",
     };
     text.to_owned()
@@ -233,7 +236,10 @@ fn io_advice(cause: &io::Error) -> &'static str {
         io::ErrorKind::ConnectionRefused => {
             "nothing listens there: is the server started, and is the port right?"
         }
-        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => {
+        io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::UnexpectedEof => {
             "something listens there and hangs up at once: is it a Postgres server?"
         }
         io::ErrorKind::PermissionDenied => "this user may not use that socket",

@@ -100,8 +100,10 @@ async fn a_closed_port_is_told_from_a_stranger_behind_it() {
         checked = check(&stranger) => checked.unwrap_err(),
         () = hang_up => unreachable!("it never ends"),
     };
-    assert_eq!(
-        error.help(),
-        "something listens there and hangs up at once: is it a Postgres server?"
+    // Whether a reset or an end of file comes first is the network's choice.
+    assert!(
+        error.help().starts_with("something listens there "),
+        "{error:?}: {}",
+        error.help()
     );
 }
