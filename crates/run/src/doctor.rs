@@ -234,7 +234,7 @@ struct EngineVersion {
 
 async fn engine() -> Finding {
     let topic = "docker";
-    let advice = "runs do not need it; with it, servers can run in containers";
+    let advice = "runs do not need it: servers are started as local processes";
     let absent = |detail| not(FindingState::Absent, topic, detail, advice);
     let socket = match std::env::var("DOCKER_HOST") {
         Ok(host) => match host.strip_prefix("unix://") {
@@ -288,7 +288,7 @@ fn net_admin() -> Finding {
             FindingState::Absent,
             topic,
             "no CAP_NET_ADMIN".to_owned(),
-            "runs do not need it; faults below TCP (dropped packets) do",
+            "runs do not need it: faults happen in a proxy of our own",
         ),
     }
 }
