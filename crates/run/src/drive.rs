@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use poolproof_load::{Finished, Gauges, Running, WeightedWorkload, Workload};
-use poolproof_oracle::{FaultEvent, OpRecord};
+use poolproof_oracle::{FaultEvent, OpCounts, OpRecord, counts};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -87,13 +87,12 @@ pub(crate) async fn drive(run: &Run, stage: &Stage, progress: &mut ProgressSink<
     } else {
         QUIESCENCE
     };
-    let healed = origin.elapsed();
     let finished = tokio::select! {
         finished = running.finish(wait) => finished,
         never = watch.run(&mut seen) => match never {},
     };
     seen.samples.push(watch.sample());
-    scene.quiesced(origin.elapsed() - healed, &finished);
+    scene.quiesced(offered_for, &finished);
     notes.extend(seen.bank_problem.take().map(|problem| {
         format!("the bank could not be read any more while the load was on: {problem}")
     }));
@@ -218,20 +217,27 @@ impl Scene<'_, '_> {
         events.into_iter().map(|(_, event)| event).collect()
     }
 
-    fn quiesced(&mut self, took: Duration, finished: &Finished) {
-        let stuck = finished
-            .records
-            .iter()
-            .filter(|record| record.ended_us.is_none())
-            .count();
-        let detail = match finished.quiescent_after {
-            Some(after) => format!("all ops ended {} ms after the load", after.as_millis()),
-            None => format!("{stuck} ops never ended"),
+    /// Tells what the load came to, once nothing is in flight or no longer waited for.
+    fn quiesced(&mut self, offered_for: Duration, finished: &Finished) {
+        let OpCounts {
+            offered,
+            ok,
+            fail,
+            info,
+            shed,
+            stuck,
+            ..
+        } = counts(&finished.records);
+        let quiet = match finished.quiescent_after {
+            Some(after) => format!("all ended {} ms after the last arrival", after.as_millis()),
+            None => format!("{stuck} never ended"),
         };
         (self.progress)(Progress::PhaseEnded {
             name: "load".to_owned(),
-            detail,
-            took,
+            detail: format!(
+                "{offered} operations: {ok} ok, {fail} failed, {shed} shed, {info} in doubt; {quiet}"
+            ),
+            took: offered_for,
         });
     }
 

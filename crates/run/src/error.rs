@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// Why [`crate::execute`] has no verdict to give.
+/// Why [`crate::execute()`] has no verdict to give.
 ///
 /// Reads well after "failed to run the scenario: ".
 #[derive(Debug, Error)]

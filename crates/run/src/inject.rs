@@ -188,7 +188,11 @@ impl Aim {
         loop {
             let reset = self.stats()?.links_reset_total - before;
             if reset >= asked || Instant::now() >= until {
-                return some(reset, "links reset", "no link was open that could be reset");
+                return some(
+                    reset,
+                    plural(reset, "link reset", "links reset"),
+                    "no link was open that could be reset",
+                );
             }
             pause().await;
         }
@@ -205,7 +209,7 @@ impl Aim {
         let count = u64::try_from(effect.backends.len()).unwrap_or(u64::MAX);
         some(
             count,
-            "backends terminated",
+            plural(count, "backend terminated", "backends terminated"),
             "no backend was there to be terminated",
         )
     }
@@ -237,7 +241,7 @@ impl Aim {
         }
         some(
             before,
-            "links closed",
+            plural(before, "link closed", "links closed"),
             "no link was open that could be closed",
         )
     }
@@ -288,6 +292,10 @@ fn some(count: u64, unit: &'static str, otherwise: &str) -> Seen {
     } else {
         Err(otherwise.to_owned())
     }
+}
+
+fn plural(count: u64, one: &'static str, many: &'static str) -> &'static str {
+    if count == 1 { one } else { many }
 }
 
 fn describe(seen: Seen) -> FaultEffect {

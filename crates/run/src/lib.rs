@@ -1,6 +1,6 @@
 //! Runs scenarios: assembles Postgres, fault proxy, pool, load and oracle, and judges.
 //!
-//! [`Scenario`] is the file, [`execute`] one run of it, [`Progress`] what a run says meanwhile,
+//! [`Scenario`] is the file, [`execute()`] one run of it, [`Progress`] what a run says meanwhile,
 //! and [`Interrupt`] how it is ended early.
 //!
 //! Not here: arguments, colours, standard output. The command line is one user of this library;

@@ -64,7 +64,10 @@ impl Stage {
                     target: describe_target(&server.direct),
                     source: Box::new(source),
                 })?;
-            let detail = format!("{} ({})", info.version_text, server.source);
+            // "PostgreSQL 15.18" of a line that goes on with the compiler.
+            let mut words = info.version_text.split_whitespace();
+            let version: Vec<_> = words.by_ref().take(2).collect();
+            let detail = format!("{}, {}", version.join(" "), server.source);
             Ok(((server, info), detail))
         });
         let (
