@@ -6,6 +6,7 @@ mod server;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 pub use error::StartError;
 use server::Server;
 
+use crate::settle::Alive;
 use crate::teardown::{Gentleness, StopError};
 use crate::template::{DATABASE, SUPERUSER};
 use crate::version::Version;
@@ -88,9 +90,11 @@ impl Cluster {
     /// # Errors
     /// [`StartError`]; [`StartError::help`] says what can be done.
     /// # Cancel safety
-    /// Safe. What was started by then is ended and removed, by a thread of the runtime if need be.
+    /// Safe. What was started by then is ended and removed, by a thread of the runtime if need be;
+    /// [`crate::settled`] waits for that.
     pub async fn start(config: LocalConfig) -> Result<Self, StartError> {
-        let mut server = tokio::task::spawn_blocking(move || Server::prepare(&config))
+        let alive = Alive::begin();
+        let mut server = tokio::task::spawn_blocking(move || Server::prepare(&config, alive))
             .await
             .map_err(|_panic| StartError::Panicked)??;
         for attempt in 1.. {
@@ -170,13 +174,19 @@ impl Cluster {
         self.server.is_running()
     }
 
+    /// Tells how the postmaster ended; none while it is alive.
+    #[must_use]
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        self.server.exit_status()
+    }
+
     /// Ends the server orderly, at once if that takes too long, by force if it has to be, and
     /// removes everything that it had.
     ///
     /// # Errors
     /// [`StopError`] when something is left; the next run tries again.
     /// # Cancel safety
-    /// Safe. A thread of the runtime carries on.
+    /// Safe. A thread of the runtime carries on; [`crate::settled`] waits for it.
     pub async fn stop(self) -> Result<(), StopError> {
         let Self { mut server, .. } = self;
         tokio::task::spawn_blocking(move || server.end(Gentleness::Fast))

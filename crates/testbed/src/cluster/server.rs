@@ -19,6 +19,7 @@ use crate::processes;
 use crate::reap;
 use crate::run_dir::RunDir;
 use crate::settings;
+use crate::settle::Alive;
 use crate::teardown::{Gentleness, StopError, cluster_name, tear_down};
 use crate::template::Template;
 
@@ -67,11 +68,13 @@ pub(super) struct Server {
     /// The postmaster, once launched. Held for the time of one system call.
     child: Mutex<Option<Child>>,
     ended: bool,
+    /// Goes last.
+    _alive: Alive,
 }
 
 impl Server {
     /// Finds Postgres and makes the run's directory with a data directory in it.
-    pub(super) fn prepare(config: &LocalConfig) -> Result<Self, StartError> {
+    pub(super) fn prepare(config: &LocalConfig, alive: Alive) -> Result<Self, StartError> {
         check_run_id(&config.run_id)?;
         let conf = settings::lines(&config.settings, &cluster_name(&config.run_id))
             .map_err(StartError::Setting)?;
@@ -100,6 +103,7 @@ impl Server {
             port: 0,
             child: Mutex::new(None),
             ended: false,
+            _alive: alive,
         };
         server.password = server.fill(&home, &conf)?;
         Ok(server)
@@ -212,6 +216,11 @@ impl Server {
         self.child()
             .as_mut()
             .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// None while the postmaster is alive, and when it was never launched.
+    pub(super) fn exit_status(&self) -> Option<ExitStatus> {
+        self.child().as_mut()?.try_wait().ok().flatten()
     }
 
     pub(super) fn postmaster_pid(&self) -> u32 {

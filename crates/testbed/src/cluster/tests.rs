@@ -7,7 +7,7 @@ use crate::processes;
 
 async fn launched_on(port: u16) -> (Server, Result<(), StartError>) {
     let config = LocalConfig::default();
-    let mut server = tokio::task::spawn_blocking(move || Server::prepare(&config))
+    let mut server = tokio::task::spawn_blocking(move || Server::prepare(&config, Alive::begin()))
         .await
         .unwrap()
         .unwrap();
