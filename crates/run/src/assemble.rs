@@ -17,6 +17,7 @@ use poolproof_report::{
 use crate::drive::{CutShort, Loaded};
 use crate::execute::Run;
 use crate::observe::Observed;
+use crate::output::SERVER_LOG;
 use crate::scenario::format_duration;
 use crate::stage::Stage;
 use crate::time::{micros, signed_micros};
@@ -36,7 +37,10 @@ pub(crate) fn assemble(run: &Run, stage: &Stage, loaded: &Loaded, observed: Obse
     let performance_valid = lag_p99 <= LAG_LIMIT;
     let faults = fault_reports(run, loaded);
     let objectives = objectives(run, &faults, performance_valid, lag_p99);
-    let (verdict, reasons) = verdict(loaded, &observed, &objectives);
+    let (verdict, mut reasons) = verdict(loaded, &observed, &objectives);
+    if observed.server_lost {
+        reasons.insert(0, server_lost(stage));
+    }
     let store = observed.store.as_ref().ok();
     Record {
         schema: SCHEMA_ID.to_owned(),
@@ -44,7 +48,7 @@ pub(crate) fn assemble(run: &Run, stage: &Stage, loaded: &Loaded, observed: Obse
             name: "poolproof".into(),
             version: env!("CARGO_PKG_VERSION").into(),
         },
-        run: run_info(run, loaded),
+        run: run_info(run, loaded, &observed),
         verdict,
         verdict_reasons: reasons,
         subject: subject(run, stage),
@@ -80,7 +84,7 @@ fn phases(run: &Run, loaded: &Loaded) -> Vec<PhaseSpan> {
     ]
 }
 
-fn run_info(run: &Run, loaded: &Loaded) -> RunInfo {
+fn run_info(run: &Run, loaded: &Loaded, observed: &Observed) -> RunInfo {
     let options = &run.options;
     let partial = loaded.cut_short.map(|(why, at)| {
         let at = at.as_secs_f64();
@@ -89,6 +93,8 @@ fn run_info(run: &Run, loaded: &Loaded) -> RunInfo {
             CutShort::ServerLost => format!("the server died {at:.1} s into the load"),
         }
     });
+    let lost = || "the server was gone when the load had ended".to_owned();
+    let partial = partial.or_else(|| observed.server_lost.then(lost));
     RunInfo {
         id: run.id.clone(),
         scenario: options.scenario.name.clone(),
@@ -215,14 +221,8 @@ fn verdict(
         .iter()
         .map(|objective| objective.status.clone())
         .collect();
-    let (verdict, mut reasons) =
+    let (verdict, reasons) =
         poolproof_oracle::verdict(&observed.guarantees, &statuses, &loaded.faults);
-    if observed.server_lost {
-        reasons.insert(
-            0,
-            "the server died and did not come back: see its log, and run again".into(),
-        );
-    }
     // What was left out might have failed, so a run that was cut short passes nothing.
     let partial = loaded.cut_short.is_some() || observed.server_lost;
     let verdict = if partial && verdict == Verdict::Pass {
@@ -234,6 +234,18 @@ fn verdict(
 }
 
 /// Counts errors by category, what the scenario planned apart from what it did not.
+/// Says why the server is gone, as far as that is known, and what to do.
+fn server_lost(stage: &Stage) -> String {
+    match stage.cause_of_death() {
+        Some(cause) => {
+            format!("the server died ({cause}); see {SERVER_LOG} beside the report, then run again")
+        }
+        None => "the server answers no more: see whether it is up and what its log says, then run \
+                 again"
+            .to_owned(),
+    }
+}
+
 fn errors(records: &[OpRecord]) -> Vec<ErrorCount> {
     let mut counts: BTreeMap<(ErrorCategory, bool), ErrorCount> = BTreeMap::new();
     for record in records {

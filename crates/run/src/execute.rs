@@ -65,7 +65,8 @@ pub struct Finished {
 /// Runs a scenario and judges it.
 ///
 /// Everything that it starts is stopped and removed before it returns. An interrupt during the
-/// load still yields a record, marked partial.
+/// load still yields a record, marked partial. One during the set-up returns at once, and leaves
+/// the removal of a server half started to a thread, which [`crate::settled`] waits for.
 ///
 /// # Errors
 /// [`RunError`] when there is nothing to judge: the set-up failed or was refused, or the report
@@ -186,9 +187,19 @@ impl Run {
         )
         .await?;
         let exit_code = exit_code(&loaded, &observed);
-        let record = assemble(self, stage, &loaded, observed);
+        let mut record = assemble(self, stage, &loaded, observed);
+        record.run.notes.extend(self.keep_server_log(stage));
         let exit_code = exit_code.unwrap_or_else(|| record.verdict.exit_code());
         Ok((record, exit_code))
+    }
+
+    /// Keeps the log of a local server that died, and returns what went wrong with that.
+    fn keep_server_log(&self, stage: &Stage) -> Option<String> {
+        let cluster = stage.cluster.as_ref()?;
+        cluster.exit_status()?;
+        let kept = self.folder.keep_server_log(&cluster.log_file());
+        kept.err()
+            .map(|error| format!("the server's log could not be kept: {error}"))
     }
 
     pub(crate) fn workloads(&self) -> Vec<Workload> {

@@ -16,6 +16,9 @@ use crate::RunError;
 /// The identifier in the first line of `history.jsonl`.
 pub const HISTORY_SCHEMA: &str = "poolproof.history/v1";
 
+/// The log of a local server that died, beside the report.
+pub(crate) const SERVER_LOG: &str = "server.log";
+
 /// The first line of `history.jsonl`.
 #[derive(Debug, Serialize)]
 pub(crate) struct HistoryHeader<'a> {
@@ -54,7 +57,7 @@ impl RunFolder {
             path,
         };
         // A byte that can be written tells more than permissions do.
-        folder.write("history.jsonl", b"")?;
+        folder.write("history.jsonl", b"\n")?;
         Ok(folder)
     }
 
@@ -115,6 +118,12 @@ impl RunFolder {
         self.write("junit.xml", junit.as_bytes())?;
         self.point_latest()
             .map_err(|source| report_error(&self.root.join("latest"), source))
+    }
+
+    /// Copies the log of a server that died, before the log goes with its cluster.
+    pub(crate) fn keep_server_log(&self, log: &Path) -> io::Result<()> {
+        // Read and written: a copy would keep the permissions of a file that is the server's.
+        fs::write(self.path.join(SERVER_LOG), fs::read(log)?)
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RunError> {

@@ -112,12 +112,17 @@ impl Stage {
             .is_some_and(|cluster| !cluster.is_running())
     }
 
+    /// Returns how the server died, where that can be known; none while a local server lives.
+    pub(crate) fn cause_of_death(&self) -> Option<String> {
+        let status = self.cluster.as_ref()?.exit_status()?;
+        Some(status.to_string())
+    }
+
     /// Closes, drops, stops and removes everything, and returns what could not be.
     pub(crate) async fn teardown(mut self) -> Vec<String> {
         let mut problems = Vec::new();
         self.subject.close(CLOSE).await;
         self.proxies.shutdown().await;
-        let gone = self.server_is_gone();
         if let Some(namespace) = self.namespace.take()
             && self.cluster.is_none()
         {
@@ -131,7 +136,6 @@ impl Stage {
         }
         if let Some(cluster) = self.cluster.take()
             && let Err(error) = cluster.stop().await
-            && !gone
         {
             problems.push(format!(
                 "the local Postgres was not stopped cleanly: {error}"
