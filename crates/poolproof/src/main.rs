@@ -35,7 +35,8 @@ fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(command::perform(cli.command));
-    // A blocking call that hangs, such as the resolver's, must not keep the process.
+    // A blocking call that hangs, such as the resolver's, must not keep the process. What must not be
+    // cut short, a command has waited for.
     runtime.shutdown_background();
     ExitCode::from(code)
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use poolproof_run::{
     Finished, Interrupt, MAX_OPS, PostgresChoice, RemoteConsent, RunOptions, Scenario,
-    check_blast_radius, execute,
+    check_blast_radius, execute, settled,
 };
 
 use super::{CommandError, check, report};
@@ -13,6 +13,9 @@ use crate::args::{Format, RunArgs};
 use crate::progress::Reporter;
 use crate::signals::Signals;
 use crate::{diagnose, exit, output};
+
+/// Ending a server takes about 0.1 s.
+const SETTLE_SILENTLY: Duration = Duration::from_secs(1);
 
 pub(super) async fn demo(args: RunArgs) -> Result<u8, CommandError> {
     let asked = Asked {
@@ -130,6 +133,7 @@ async fn one(
     }
     let finished = supervise(options, &mut reporter, signals).await;
     reporter.close();
+    settle(&mut reporter, signals).await;
     let Some(finished) = finished else {
         return Ok(exit::INTERRUPTED);
     };
@@ -187,6 +191,21 @@ async fn supervise(
     // The run is dropped by now, and with it what it had started.
     tell("stopped without a report\n");
     None
+}
+
+/// Waits for the end of a server that was half started, or half stopped, when its run was given up.
+async fn settle(reporter: &mut Reporter, signals: &mut Signals) {
+    if tokio::time::timeout(SETTLE_SILENTLY, settled())
+        .await
+        .is_ok()
+    {
+        return;
+    }
+    reporter.say("removing what was begun; once more to leave that to the next run");
+    tokio::select! {
+        () = settled() => {}
+        () = signals.next() => {}
+    }
 }
 
 fn postgres(args: &RunArgs) -> Result<PostgresChoice, CommandError> {
