@@ -1,3 +1,5 @@
+//! Tests of the draws.
+
 use super::*;
 
 fn key(seed: u64, proxy: &str, ordinal: u64) -> LaneKey {

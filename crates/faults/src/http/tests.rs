@@ -1,3 +1,5 @@
+//! Tests of the HTTP API without a socket.
+
 use super::reply::Failure;
 use super::*;
 

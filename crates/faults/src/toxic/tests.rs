@@ -1,3 +1,5 @@
+//! Tests of toxics as values.
+
 use super::*;
 
 #[test]
