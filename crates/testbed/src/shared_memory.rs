@@ -12,11 +12,15 @@ use nix::unistd::Uid;
 use crate::postmaster_pid::Segment;
 use crate::process::{self, ProcessError};
 use crate::processes;
+use crate::wait;
 
 /// The list of a server with 100 connections has 27 kB; segments with data begin at 1 MB.
 const LIST_BYTES_MAX: u64 = 512 * 1024;
 /// Counters in the list are small numbers; a random name is one of them once in 65,536 times.
 const NAME_MIN: u32 = 1 << 16;
+
+/// How long the memory of ended processes may take to go.
+const DETACHED_WITHIN: Duration = Duration::from_secs(5);
 
 const TOOL_WITHIN: Duration = Duration::from_secs(20);
 
@@ -77,6 +81,10 @@ pub(crate) fn attached(segment: Segment, uid: Uid) -> Option<u64> {
 /// Removes a segment that a dead server left; does nothing when it is gone.
 pub(crate) fn remove_segment(segment: Segment, uid: Uid) -> Result<(), SharedMemoryError> {
     let id = segment.id;
+    // A process that is ending has lost its command line some moments before its memory.
+    wait::until(DETACHED_WITHIN, || {
+        attached(segment, uid).is_none_or(|attached| attached == 0)
+    });
     match attached(segment, uid) {
         None => return Ok(()),
         Some(0) => {}
