@@ -33,8 +33,6 @@ impl Drop for Alive {
 /// Safe.
 pub async fn settled() {
     let mut alive = ALIVE.subscribe();
-    alive
-        .wait_for(|alive| *alive == 0)
-        .await
-        .expect("bug: a static sender was dropped");
+    // It fails only without a sender, and a static one is never dropped.
+    drop(alive.wait_for(|alive| *alive == 0).await);
 }
