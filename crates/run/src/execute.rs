@@ -134,10 +134,7 @@ impl Run {
 
     /// Sets the stage, judges on it, and takes it down whatever came of it.
     async fn perform(&self, progress: &mut ProgressSink<'_>) -> Result<(Record, u8), RunError> {
-        let mut stage = tokio::select! {
-            stage = Stage::set_up(self, progress) => stage?,
-            () = self.interrupt.triggered() => return Err(RunError::Interrupted),
-        };
+        let mut stage = Stage::set_up(self, progress).await?;
         let judged = self.judge(&mut stage, progress).await;
         let problems = phase(
             progress,

@@ -48,6 +48,8 @@ impl Namespace {
             .execute(&mut *connection)
             .await?;
         drop_abandoned(connection).await?;
+        // In one transaction: whole or not at all.
+        run_sql(connection, "begin".to_owned()).await?;
         run_sql(connection, format!("create schema {schema}")).await?;
         for sql in OP_LOG_SCHEMA_SQL {
             run_sql(connection, sql.to_owned()).await?;
@@ -55,6 +57,7 @@ impl Namespace {
         for sql in workloads.iter().flat_map(Workload::schema_sql) {
             run_sql(connection, sql).await?;
         }
+        run_sql(connection, "commit".to_owned()).await?;
         Ok(Self {
             schema: schema.to_owned(),
             tables,
@@ -153,9 +156,11 @@ pub(crate) fn in_schema(options: &PgConnectOptions, schema: &str) -> PgConnectOp
 /// Drops the schemas of runs that no longer hold their lock.
 async fn drop_abandoned(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let rows = sqlx::query(
-        // `case` fixes the order: only a schema of ours may have its lock tried.
+        // `case` fixes the order: only a schema of ours may have its lock tried. What belongs to
+        // another role is that role's to drop.
         "select nspname::text from pg_namespace \
          where case when nspname ~ '^poolproof_[0-9a-f]{8,}$' \
+         and pg_has_role(nspowner, 'usage') \
          then pg_try_advisory_lock(hashtextextended(nspname::text, 0)) else false end",
     )
     .fetch_all(&mut *connection)

@@ -61,17 +61,18 @@ pub(crate) async fn observe(run: &Run, stage: &mut Stage, loaded: &Loaded) -> Ob
     } else {
         server_at_rest(stage, &pool, until).await
     };
-    let capacity = if lost {
-        Err(gone())
-    } else {
-        Ok(probe_capacity(run, stage).await)
-    };
     let store = if lost {
         Err(gone())
     } else {
         read_tables(run, stage).await
     };
     let server_lost = lost || (server.is_err() && store.is_err());
+    // A pool is not to blame for a server that gives it no connection.
+    let capacity = if server_lost {
+        Err(gone())
+    } else {
+        Ok(probe_capacity(run, stage).await)
+    };
     let guarantees = poolproof_oracle::judge(&Observations {
         limits: limits(run),
         ops: &loaded.records,

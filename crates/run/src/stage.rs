@@ -45,17 +45,20 @@ struct Server {
 
 impl Stage {
     /// Starts or reaches the server, makes the tables, stands the proxy before it, and builds the
-    /// subject.
+    /// subject. What fails, or is interrupted, takes along what was made before it.
     ///
     /// # Cancel safety
-    /// Dropping the future stops what was started so far.
+    /// Dropping the future stops what was started so far, but leaves the schema in an existing
+    /// database: the interrupt does not.
     pub(crate) async fn set_up(
         run: &Run,
         progress: &mut ProgressSink<'_>,
     ) -> Result<Self, RunError> {
         let options = &run.options;
-        let server = phase(progress, "postgres", "start or reach the server", async {
-            let server = start_server(options, &run.id).await?;
+        // On the heap, here and below: connecting makes large futures.
+        let reached = Box::pin(async {
+            let started = start_server(options, &run.id);
+            let server = unless_interrupted(run, started).await?;
             let mut admin = connect_admin(&server.direct).await?;
             let info = admin
                 .server_info()
@@ -70,6 +73,7 @@ impl Stage {
             let detail = format!("{}, {}", version.join(" "), server.source);
             Ok(((server, info), detail))
         });
+        let server = phase(progress, "postgres", "start or reach the server", reached);
         let (
             Server {
                 cluster,
@@ -81,14 +85,24 @@ impl Stage {
 
         let schema = Namespace::schema_name(&run.id);
         let application_name = format!("poolproof/{}/{}", run.id, options.subject);
-        phase(progress, "prepare", "tables, fault proxy, subject", async {
+        let prepared = Box::pin(async {
             let namespace = prepare(&direct, &schema, &run.workloads()).await?;
             let proxies = Proxies::new(options.seed);
-            let through = stand_proxy(&proxies, &direct).await?;
-            let through = in_schema(&through, &schema).application_name(&application_name);
-            let subject = build_subject(options, through).await?;
-            let info = subject.info();
-            let detail = format!("{} behind the fault proxy", info.version);
+            let subject = unless_interrupted(run, async {
+                let through = stand_proxy(&proxies, &direct).await?;
+                let through = in_schema(&through, &schema).application_name(&application_name);
+                build_subject(options, through).await
+            });
+            let subject = match subject.await {
+                Ok(subject) => subject,
+                Err(error) => {
+                    // The error is what the user has to know; a schema that stays is dropped by
+                    // the next run.
+                    drop(tokio::time::timeout(PREPARE, namespace.remove()).await);
+                    return Err(error);
+                }
+            };
+            let detail = format!("{} behind the fault proxy", subject.info().version);
             let stage = Self {
                 cluster,
                 direct,
@@ -101,7 +115,13 @@ impl Stage {
                 subject,
             };
             Ok((stage, detail))
-        })
+        });
+        phase(
+            progress,
+            "prepare",
+            "tables, fault proxy, subject",
+            prepared,
+        )
         .await
     }
 
@@ -164,6 +184,17 @@ pub(crate) async fn phase<T>(
         took: began.elapsed(),
     });
     Ok(value)
+}
+
+/// Does `work`, or gives it up when the run is interrupted.
+async fn unless_interrupted<T>(
+    run: &Run,
+    work: impl Future<Output = Result<T, RunError>>,
+) -> Result<T, RunError> {
+    tokio::select! {
+        done = work => done,
+        () = run.interrupt.triggered() => Err(RunError::Interrupted),
+    }
 }
 
 async fn start_server(options: &RunOptions, run_id: &str) -> Result<Server, RunError> {
