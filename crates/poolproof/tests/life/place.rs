@@ -91,19 +91,14 @@ impl Place {
     /// is that of the machine's own home.
     pub(crate) fn new() -> Self {
         let place = Self::without_home();
-        fs::create_dir(&place.home).unwrap();
-        let warm = poolproof_testbed::default_home().unwrap().join("templates");
-        fs::create_dir_all(&warm).unwrap();
-        symlink(warm, place.home.join("templates")).unwrap();
+        make_warm_home(&place.home);
         place
     }
 
     /// The same before the first use of the program.
     pub(crate) fn without_home() -> Self {
         let turn = Turn::take();
-        let root = tempfile::tempdir().unwrap();
-        // The server's user has to get in.
-        fs::set_permissions(root.path(), Permissions::from_mode(0o755)).unwrap();
+        let root = open_directory();
         let at = root.path().canonicalize().unwrap();
         let scenario = at.join("brief.toml");
         fs::write(&scenario, BRIEF).unwrap();
@@ -114,6 +109,13 @@ impl Place {
             root,
             _turn: turn,
         }
+    }
+
+    /// Changes one passage of the scenario.
+    pub(crate) fn with(self, passage: &str, other: &str) -> Self {
+        assert_eq!(BRIEF.matches(passage).count(), 1, "{passage}");
+        fs::write(&self.scenario, BRIEF.replace(passage, other)).unwrap();
+        self
     }
 
     /// Makes the one fault of the scenario a long one in a long run, so that there is a middle of
@@ -160,11 +162,22 @@ impl Place {
         self.settle(shell, arguments)
     }
 
+    /// Tells whether this user may have mounts of its own; if not, says what is not tested.
+    pub(crate) fn may_mount(&self) -> bool {
+        let mut shell = self.program_with_mounts("mount -t tmpfs none /mnt", &[]);
+        let may = shell.output().is_ok_and(|done| done.status.success());
+        if !may {
+            println!("not tested: a small disk, because this user may not mount one");
+        }
+        may
+    }
+
     fn settle(&self, mut command: Command, arguments: &[&str]) -> Command {
         command
             .args(arguments)
             .current_dir(self.root.path())
             .env("POOLPROOF_HOME", &self.home)
+            .env("OUT", &self.out)
             .env_remove("POOLPROOF_DATABASE_URL")
             .env_remove("POOLPROOF_PG_BIN")
             .stdin(Stdio::null());
@@ -209,12 +222,27 @@ impl Place {
     }
 }
 
+/// Makes a home whose template is that of the machine's own home.
+pub(crate) fn make_warm_home(home: &Path) {
+    let warm = poolproof_testbed::default_home().unwrap().join("templates");
+    fs::create_dir_all(&warm).unwrap();
+    fs::create_dir(home).unwrap();
+    symlink(warm, home.join("templates")).unwrap();
+}
+
+/// Makes a directory that the server's user can enter.
+pub(crate) fn open_directory() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    dir
+}
+
 impl Drop for Place {
     /// A test that failed half-way must not leave a server either.
     fn drop(&mut self) {
         if std::thread::panicking() && self.home.exists() {
             let reaped = poolproof_testbed::reap(Some(self.home.clone()));
-            eprintln!("cleaned up after a failed test: {reaped:?}");
+            println!("cleaned up after a failed test: {reaped:?}");
         }
     }
 }
