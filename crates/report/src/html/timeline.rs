@@ -307,7 +307,7 @@ fn outcome(fault: &FaultReport) -> String {
     match fault.recovery_us {
         _ if !fault.event.effect.seen => "no effect seen".to_owned(),
         None => "not recovered".to_owned(),
-        Some(0) => "no recovery needed".to_owned(),
+        Some(0) => "recovered at once".to_owned(),
         Some(us) => format!("recovered in {}", duration(us)),
     }
 }
