@@ -111,7 +111,7 @@ fn every_fault_tells_its_effect_and_its_recovery() {
         "recovered in 1.3 s",
         "recovered in 2.8 s",
         "recovered in 400 ms",
-        "no recovery needed",
+        "recovered at once",
     ] {
         assert!(page.contains(text), "{text}");
     }
