@@ -87,13 +87,21 @@ fn in_a_run_whose_server_goes_away() {
     assert_silent(&place, &ended);
 }
 
+/// The control: what these tests look for can be found. A URL that is given as an argument is in
+/// `ps`, as the help says, but nowhere else.
 #[test]
-fn in_a_run_that_is_interrupted() {
+fn in_a_run_that_is_told_by_an_argument_and_interrupted() {
     let place = Place::without_home();
     let database = Database::start();
-    let arguments = place.arguments(&["--postgres", "env", "--duration", "60s"]);
-    let mut run = from_environment(&place, &arguments, &database.url("postgres"));
+    let url = database.url("postgres");
+    let planted = place.root().join("planted");
+    fs::write(&planted, &url).unwrap();
+    assert_eq!(files_with_canary(place.root()).len(), 1);
+    fs::remove_file(planted).unwrap();
+
+    let mut run = place.start(&["--postgres", &url, "--duration", "60s"]);
     run.wait_for("slow network: ");
+    assert_eq!(processes_with(database.canary()).len(), 1);
     run.signal(Signal::SIGTERM);
     let ended = run.end().expect(130);
     assert_silent(&place, &ended);

@@ -227,6 +227,7 @@ pub(crate) fn make_warm_home(home: &Path) {
     let warm = poolproof_testbed::default_home().unwrap().join("templates");
     fs::create_dir_all(&warm).unwrap();
     fs::create_dir(home).unwrap();
+    fs::set_permissions(home, Permissions::from_mode(0o755)).unwrap();
     symlink(warm, home.join("templates")).unwrap();
 }
 
