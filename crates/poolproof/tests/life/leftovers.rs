@@ -80,9 +80,13 @@ fn after_ctrl_c_while_the_server_is_being_started() {
         });
         run.signal(Signal::SIGINT);
         let ended = run.end().expect(130);
-        ended.says(&["interrupted before the load began"]);
         assert_nothing_left(&place);
-        assert!(!place.out.join("latest").exists(), "{step}: {ended}");
+        if place.out.join("latest").exists() {
+            // The server was ready faster than the signal was sent.
+            place.partial_report();
+        } else {
+            ended.says(&["interrupted before the load began"]);
+        }
     }
 }
 
