@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use poolproof_pool::DatabaseUrl;
-use poolproof_testbed::{Admin, AdminError};
+use poolproof_testbed::{Admin, AdminError, ServerInfo};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection, Row};
 use thiserror::Error;
@@ -176,19 +176,29 @@ pub async fn check(url: &DatabaseUrl) -> Result<Checked, CheckError> {
     let info = admin.server_info().await.map_err(asked)?;
     let session = session(&mut admin).await.map_err(asked)?;
     Ok(Checked {
+        room: room(&info, &session),
         version: info.version_text,
         tls: session.tls,
         connect: timing(connects),
         first_query: timing(queries),
-        room: Room {
-            max_connections: info.max_connections,
-            reserved: info.reserved,
-            in_use: info.in_use.saturating_sub(1),
-            role: session.role,
-            database: session.database,
-        },
         target,
     })
+}
+
+/// Returns how many connections the role behind `admin` can have, that one not counted.
+pub(crate) async fn room_for(admin: &mut Admin, info: &ServerInfo) -> Result<Room, AdminError> {
+    let session = session(admin).await?;
+    Ok(room(info, &session))
+}
+
+fn room(info: &ServerInfo, session: &Session) -> Room {
+    Room {
+        max_connections: info.max_connections,
+        reserved: info.reserved,
+        in_use: info.in_use.saturating_sub(1),
+        role: session.role,
+        database: session.database,
+    }
 }
 
 /// Returns user, host, port and database of a URL, as messages name it.

@@ -48,6 +48,26 @@ pub enum RunError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The server has fewer connections left than the pool and the run need.
+    #[error(
+        "the server has {usable} connections left, and the pool may open {pool_max}, the run \
+         itself {own}", own = crate::stage::OWN_CONNECTIONS
+    )]
+    NoRoom {
+        /// Connections that this role can have now.
+        usable: u32,
+        /// `pool_size` + `max_overflow`.
+        pool_max: u32,
+    },
+    /// The subject cannot have the pool that the scenario asks for.
+    #[error("{subject} cannot have the pool of this scenario")]
+    Unfit {
+        /// The subject's name.
+        subject: String,
+        /// Why not.
+        #[source]
+        source: poolproof_subjects::BuildError,
+    },
     /// The tables could not be made.
     #[error("the tables could not be created in schema {schema}")]
     Prepare {
@@ -99,11 +119,13 @@ impl RunError {
             Self::NotLoopback { .. }
             | Self::WrongConfirmation { .. }
             | Self::NotTcp { .. }
-            | Self::Schedule(_) => 2,
+            | Self::Schedule(_)
+            | Self::Unfit { .. } => 2,
             Self::Start(_)
             | Self::Connect { .. }
             | Self::Prepare { .. }
             | Self::Proxy(_)
+            | Self::NoRoom { .. }
             | Self::Subject { .. }
             | Self::Report { .. }
             | Self::Slow { .. } => 3,
@@ -131,6 +153,11 @@ impl RunError {
                  database match?"
                     .into(),
             ),
+            Self::NoRoom { .. } => Some(
+                "lower pool_size or max_overflow, close other connections (`poolproof check` \
+                 counts them), or raise max_connections: of the server, or in [postgres] settings"
+                    .into(),
+            ),
             Self::Prepare { .. } => Some(
                 "the role must be allowed to create a schema in that database \
                  (GRANT CREATE ON DATABASE …)"
@@ -141,6 +168,7 @@ impl RunError {
             }
             Self::Schedule(_)
             | Self::Proxy(_)
+            | Self::Unfit { .. }
             | Self::Subject { .. }
             | Self::Slow { .. }
             | Self::Interrupted => None,

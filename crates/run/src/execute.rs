@@ -14,6 +14,7 @@ use crate::RunError;
 use crate::assemble::assemble;
 use crate::blast::RemoteConsent;
 use crate::drive::{CutShort, Loaded, drive};
+use crate::error::chain;
 use crate::interrupt::Interrupt;
 use crate::observe::{Observed, observe};
 use crate::output::{HISTORY_SCHEMA, HistoryHeader, RunFolder};
@@ -94,7 +95,10 @@ pub async fn execute(
         // What was written before the disk was full stays.
         Err(error @ RunError::Report { .. }) => Err(error),
         Err(error) => {
-            run.folder.discard()?;
+            if let Err(left) = run.folder.discard() {
+                // The error that ended the run is what the user has to know.
+                tracing::warn!(error = %chain(&left), "an empty report folder stays behind");
+            }
             Err(error)
         }
     }
@@ -116,6 +120,14 @@ impl Run {
     fn plan(options: RunOptions, interrupt: Interrupt) -> Result<Self, RunError> {
         let began = Instant::now();
         let spec = options.scenario.load.clone();
+        let pool = &options.scenario.pool;
+        let fit = options
+            .subject
+            .check_size(pool.pool_size, pool.max_overflow);
+        fit.map_err(|source| RunError::Unfit {
+            subject: options.subject.to_string(),
+            source,
+        })?;
         let schedule = Schedule::generate(&spec, options.seed)?;
         let now = Timestamp::now();
         let stamp = format!("{}-s{}", now.strftime("%Y%m%dT%H%M%SZ"), options.seed);

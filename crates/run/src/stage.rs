@@ -6,9 +6,10 @@ use std::time::Duration;
 use poolproof_faults::{Proxies, ProxySpec};
 use poolproof_load::{Subject, Workload};
 use poolproof_subjects::SubjectConfig;
-use poolproof_testbed::{Admin, Cluster, LocalConfig, ServerInfo};
+use poolproof_testbed::{Admin, AdminError, Cluster, LocalConfig, ServerInfo};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
+use crate::check::room_for;
 use crate::execute::{PostgresChoice, Run, RunOptions};
 use crate::namespace::{Namespace, in_schema};
 use crate::progress::{Progress, ProgressSink};
@@ -18,6 +19,8 @@ use crate::{RunError, check_blast_radius};
 pub(crate) const PROXY: &str = "postgres";
 /// How long reaching the server and making the tables may take.
 const PREPARE: Duration = Duration::from_secs(30);
+/// Connections that a run has beside the pool's: schema, bank, server faults, last look.
+pub(crate) const OWN_CONNECTIONS: u32 = 4;
 /// How long the subject may take to close.
 const CLOSE: Duration = Duration::from_secs(5);
 
@@ -59,14 +62,7 @@ impl Stage {
         let reached = Box::pin(async {
             let started = start_server(options, &run.id);
             let server = unless_interrupted(run, started).await?;
-            let mut admin = connect_admin(&server.direct).await?;
-            let info = admin
-                .server_info()
-                .await
-                .map_err(|source| RunError::Connect {
-                    target: describe_target(&server.direct),
-                    source: Box::new(source),
-                })?;
+            let info = look_at(run, &server).await?;
             // "PostgreSQL 15.18" of a line that goes on with the compiler.
             let mut words = info.version_text.split_whitespace();
             let version: Vec<_> = words.by_ref().take(2).collect();
@@ -226,6 +222,28 @@ async fn start_server(options: &RunOptions, run_id: &str) -> Result<Server, RunE
             })
         }
     }
+}
+
+/// Asks the server about itself, and whether it has room for the pool and the run.
+async fn look_at(run: &Run, server: &Server) -> Result<ServerInfo, RunError> {
+    let unanswered = |source: AdminError| RunError::Connect {
+        target: describe_target(&server.direct),
+        source: Box::new(source),
+    };
+    let mut admin = connect_admin(&server.direct).await?;
+    let info = admin.server_info().await.map_err(unanswered)?;
+    let room = room_for(&mut admin, &info).await.map_err(unanswered)?;
+    let pool = &run.options.scenario.pool;
+    // A pool without a limit is at least asked for twice its size in the end.
+    let overflow = u32::try_from(pool.max_overflow).unwrap_or(pool.pool_size);
+    let pool_max = pool.pool_size.saturating_add(overflow);
+    if room.usable() < pool_max.saturating_add(OWN_CONNECTIONS) {
+        return Err(RunError::NoRoom {
+            usable: room.usable(),
+            pool_max,
+        });
+    }
+    Ok(info)
 }
 
 async fn connect_admin(direct: &PgConnectOptions) -> Result<Admin, RunError> {

@@ -282,3 +282,37 @@ async fn one_seed_names_one_list_of_ops() {
     assert_eq!(hashes[0], hashes[1]);
     assert_ne!(hashes[0], hashes[2]);
 }
+
+/// Runs to an error, and returns what it says, its exit code, and its advice.
+async fn refused(scenario: &str, subject: SubjectKind) -> (String, u8, String) {
+    let _turn = TURN.acquire().await.expect("the semaphore is never closed");
+    let (_trigger, interrupt) = Interrupt::new();
+    let refused = execute(options(scenario, subject, 7), &mut |_| {}, interrupt).await;
+    let error = refused.expect_err("the run has nothing to judge");
+    let help = error.help().unwrap_or_default();
+    (error.to_string(), error.exit_code(), help)
+}
+
+/// Otherwise the pool would be blamed (L6) for connections that the server does not have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_without_room_for_the_pool_is_refused() {
+    let scenario = COMPACT.replace(
+        "[load]",
+        "[postgres]\nsettings = { max_connections = 10 }\n[load]",
+    );
+    let (text, exit_code, help) = refused(&scenario, SubjectKind::Poolproof).await;
+    assert_eq!(
+        text,
+        "the server has 7 connections left, and the pool may open 8, the run itself 4"
+    );
+    assert_eq!(exit_code, 3);
+    assert!(help.contains("max_connections"), "{help}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subject_that_needs_a_limit_is_refused_one_without() {
+    let scenario = COMPACT.replace("max_overflow = 5", "max_overflow = -1");
+    let (text, exit_code, _) = refused(&scenario, SubjectKind::Sqlx).await;
+    assert_eq!(text, "sqlx cannot have the pool of this scenario");
+    assert_eq!(exit_code, 2);
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 
-use crate::BuildError;
+use crate::{BuildError, SubjectKind};
 
 /// How to connect and how large to be, in SQLAlchemy's words.
 #[derive(Clone)]
@@ -25,19 +25,35 @@ pub struct SubjectConfig {
 impl SubjectConfig {
     /// Returns `pool_size + max_overflow`, for a pool that needs a limit.
     pub(crate) fn limit(&self) -> Result<u32, BuildError> {
-        if self.pool_size == 0 {
-            return Err(BuildError::NoConnections);
-        }
-        let overflow = u32::try_from(self.max_overflow).map_err(|_| BuildError::Unlimited {
-            max_overflow: self.max_overflow,
-        })?;
-        self.pool_size
-            .checked_add(overflow)
-            .filter(|limit| *limit <= LIMIT_MAX)
-            .ok_or(BuildError::TooMany {
-                limit_max: LIMIT_MAX,
-            })
+        limit(self.pool_size, self.max_overflow)
     }
+}
+
+impl SubjectKind {
+    /// Checks that this subject can have such a pool, before anything is started.
+    ///
+    /// # Errors
+    /// [`BuildError`] as [`build`](crate::build) would give it.
+    pub fn check_size(self, pool_size: u32, max_overflow: i32) -> Result<(), BuildError> {
+        match self {
+            Self::Poolproof if max_overflow == -1 => Ok(()),
+            _ => limit(pool_size, max_overflow).map(drop),
+        }
+    }
+}
+
+fn limit(pool_size: u32, max_overflow: i32) -> Result<u32, BuildError> {
+    if pool_size == 0 {
+        return Err(BuildError::NoConnections);
+    }
+    let overflow =
+        u32::try_from(max_overflow).map_err(|_| BuildError::Unlimited { max_overflow })?;
+    pool_size
+        .checked_add(overflow)
+        .filter(|limit| *limit <= LIMIT_MAX)
+        .ok_or(BuildError::TooMany {
+            limit_max: LIMIT_MAX,
+        })
 }
 
 /// Postgres itself takes no more (`MAX_BACKENDS`), and pools allocate a slot for each up front.
