@@ -79,7 +79,7 @@ pub(crate) async fn drive(run: &Run, stage: &Stage, progress: &mut ProgressSink<
     let offered_for = origin.elapsed();
     end_faults.trigger();
     let faults = tokio::select! {
-        faults = scene.heal(faults, &mut notes) => faults,
+        faults = scene.heal(faults, cut_short, &mut notes) => faults,
         never = watch.run(&mut seen) => match never {},
     };
     let wait = if cut_short.is_some() {
@@ -91,7 +91,7 @@ pub(crate) async fn drive(run: &Run, stage: &Stage, progress: &mut ProgressSink<
         finished = running.finish(wait) => finished,
         never = watch.run(&mut seen) => match never {},
     };
-    seen.samples.push(watch.sample());
+    watch.look(&mut seen);
     scene.quiesced(offered_for, &finished);
     notes.extend(seen.bank_problem.take().map(|problem| {
         format!("the bank could not be read any more while the load was on: {problem}")
@@ -194,17 +194,21 @@ impl Scene<'_, '_> {
     async fn heal(
         &mut self,
         mut faults: JoinSet<(usize, Option<FaultEvent>)>,
+        cut_short: Option<CutShort>,
         notes: &mut Vec<String>,
     ) -> Vec<FaultEvent> {
-        let mut events = Vec::new();
+        let plans = &self.run.options.scenario.faults;
+        let mut events: Vec<Option<FaultEvent>> = vec![None; plans.len()];
         while let Some(joined) = faults.join_next().await {
             match joined {
-                Ok((index, Some(event))) => events.push((index, event)),
-                Ok((index, None)) => notes.push(format!(
-                    "the load ended before the fault \"{}\" could begin",
-                    self.run.options.scenario.faults[index].name
-                )),
+                Ok((index, event)) => events[index] = event,
                 Err(error) => notes.push(format!("a fault ended in a panic: {error}")),
+            }
+        }
+        // A load that was cut short owes nothing; in any other a fault that is missing counts.
+        if cut_short.is_none() {
+            for (event, plan) in events.iter_mut().zip(plans) {
+                event.get_or_insert_with(|| inject::missed(plan, "it never happened".to_owned()));
             }
         }
         while let Ok(news) = self.heard.try_recv() {
@@ -213,8 +217,9 @@ impl Scene<'_, '_> {
         if let Err(error) = self.stage.proxies.reset().await {
             notes.push(format!("the fault proxy could not be healed: {error}"));
         }
-        events.sort_by_key(|(_, event)| event.start_us);
-        events.into_iter().map(|(_, event)| event).collect()
+        let mut events: Vec<_> = events.into_iter().flatten().collect();
+        events.sort_by_key(|event| event.start_us);
+        events
     }
 
     /// Tells what the load came to, once nothing is in flight or no longer waited for.

@@ -54,28 +54,47 @@ pub(crate) fn start(aim: &Aim, plans: &[FaultPlan]) -> JoinSet<(usize, Option<Fa
     tasks
 }
 
-/// A toxic for a time: where it goes, and what proves its effect.
+/// Toxics for a time, and what proves their effect.
 struct Window {
-    toxic: Toxic,
-    streams: &'static [Stream],
+    toxics: Vec<(Stream, Toxic)>,
     count: fn(&ProxyStats) -> u64,
     unit: &'static str,
 }
 
 impl Window {
     /// Everything is swallowed, in both directions.
-    const SILENCE: Self = Self {
-        toxic: Toxic::Timeout { timeout_ms: 0 },
-        streams: &[Stream::Upstream, Stream::Downstream],
-        count: |stats| stats.swallowed_bytes,
-        unit: "bytes swallowed",
-    };
-
-    /// What the server answers is held back, so that a COMMIT still reaches it.
-    fn holding(toxic: Toxic) -> Self {
+    fn silence() -> Self {
+        let toxic = Toxic::Timeout { timeout_ms: 0 };
         Self {
-            toxic,
-            streams: &[Stream::Downstream],
+            toxics: vec![(Stream::Upstream, toxic), (Stream::Downstream, toxic)],
+            count: |stats| stats.swallowed_bytes,
+            unit: "bytes swallowed",
+        }
+    }
+
+    /// Half of a round trip's delay on the way there, half on the way back.
+    ///
+    /// A reset then meets COMMITs of both kinds: some have reached the server and some have not,
+    /// so that neither optimism nor pessimism about a commit in doubt is right by accident.
+    fn latency(latency: Duration, jitter: Duration) -> Self {
+        let (latency, jitter) = (millis(latency), millis(jitter));
+        let half = |latency_ms, jitter_ms| Toxic::Latency {
+            latency_ms,
+            jitter_ms,
+        };
+        Self::holding(vec![
+            (Stream::Upstream, half(latency / 2, jitter / 2)),
+            (
+                Stream::Downstream,
+                half(latency - latency / 2, jitter - jitter / 2),
+            ),
+        ])
+    }
+
+    /// What passes is held back, and nothing is lost.
+    fn holding(toxics: Vec<(Stream, Toxic)>) -> Self {
+        Self {
+            toxics,
             count: |stats| stats.held_total,
             unit: "bytes held",
         }
@@ -116,17 +135,14 @@ async fn run_one(aim: &Aim, plan: &FaultPlan) -> Option<FaultEvent> {
         }
         FaultKind::Down => aim.down(plan).await,
         FaultKind::Latency { latency, jitter } => {
-            let toxic = Toxic::Latency {
-                latency_ms: millis(latency),
-                jitter_ms: millis(jitter),
-            };
-            aim.window(plan, &Window::holding(toxic)).await
+            aim.window(plan, &Window::latency(latency, jitter)).await
         }
         FaultKind::Bandwidth { rate_kb_s } => {
             let toxic = Toxic::Bandwidth { rate_kb_s };
-            aim.window(plan, &Window::holding(toxic)).await
+            aim.window(plan, &Window::holding(vec![(Stream::Downstream, toxic)]))
+                .await
         }
-        FaultKind::Silence => aim.window(plan, &Window::SILENCE).await,
+        FaultKind::Silence => aim.window(plan, &Window::silence()).await,
     };
     let now = aim.origin.elapsed();
     let end = if plan.duration.is_some() { now } else { start };
@@ -144,6 +160,18 @@ async fn run_one(aim: &Aim, plan: &FaultPlan) -> Option<FaultEvent> {
         end_us: micros(end),
         effect,
     })
+}
+
+/// Returns the event of a fault that was to happen and did not.
+pub(crate) fn missed(plan: &FaultPlan, problem: String) -> FaultEvent {
+    FaultEvent {
+        name: plan.name.clone(),
+        kind: plan.kind.word().to_owned(),
+        title: plan.kind.title(),
+        start_us: micros(plan.at),
+        end_us: micros(plan.end()),
+        effect: describe(Err(problem)),
+    }
 }
 
 impl Aim {
@@ -250,9 +278,9 @@ impl Aim {
     async fn window(&self, plan: &FaultPlan, window: &Window) -> Seen {
         let before = (window.count)(&self.stats()?);
         let mut names = Vec::new();
-        for &stream in window.streams {
+        for &(stream, toxic) in &window.toxics {
             let name = format!("{}-{}", plan.kind.word(), stream.as_str());
-            let spec = ToxicSpec::new(window.toxic, stream).named(&name);
+            let spec = ToxicSpec::new(toxic, stream).named(&name);
             let added = self.proxies.add_toxic(&self.proxy, spec).await;
             added.map_err(|error| chain(&error))?;
             names.push(name);

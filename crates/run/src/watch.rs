@@ -33,6 +33,8 @@ pub(crate) struct Watch {
 pub(crate) struct Seen {
     pub(crate) samples: Vec<Sample>,
     pub(crate) bank: Vec<BankSnapshot>,
+    /// How long connections took to open, where the subject tells.
+    pub(crate) connect_us: Vec<u64>,
     /// Reads of the bank that failed, with the first error.
     pub(crate) bank_problem: Option<String>,
 }
@@ -47,15 +49,21 @@ impl Watch {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
-            seen.samples.push(self.sample());
+            self.look(seen);
             if seen.samples.len().is_multiple_of(BANK_EVERY) {
                 self.read_bank(seen).await;
             }
         }
     }
 
-    /// Looks once.
-    pub(crate) fn sample(&self) -> Sample {
+    /// Looks once at the pool and the proxy.
+    pub(crate) fn look(&self, seen: &mut Seen) {
+        seen.samples.push(self.sample());
+        // Often, because a subject may keep the newest only.
+        seen.connect_us.extend(self.subject.take_connect_times());
+    }
+
+    fn sample(&self) -> Sample {
         Sample {
             at_us: self.now_us(),
             pool: self.subject.view(),

@@ -29,6 +29,8 @@ pub enum Bug {
     Twice,
     /// A connection is waited for without a deadline.
     Stuck,
+    /// A commit whose outcome is unknown is reported as done.
+    Optimist,
 }
 
 /// A name that is none of [`SubjectKind::ALL`].
@@ -41,7 +43,7 @@ pub struct UnknownSubject {
 
 impl SubjectKind {
     /// All subjects, in the order in which help texts list them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Poolproof,
         Self::Sqlx,
         Self::Naive,
@@ -50,6 +52,7 @@ impl SubjectKind {
         Self::Planted(Bug::Lies),
         Self::Planted(Bug::Twice),
         Self::Planted(Bug::Stuck),
+        Self::Planted(Bug::Optimist),
     ];
 
     /// Returns its name on the command line.
@@ -64,6 +67,7 @@ impl SubjectKind {
             Self::Planted(Bug::Lies) => "planted:lies",
             Self::Planted(Bug::Twice) => "planted:twice",
             Self::Planted(Bug::Stuck) => "planted:stuck",
+            Self::Planted(Bug::Optimist) => "planted:optimist",
         }
     }
 
@@ -84,6 +88,9 @@ impl SubjectKind {
             }
             Self::Planted(Bug::Stuck) => {
                 "the naive pool, waiting for a connection without a deadline"
+            }
+            Self::Planted(Bug::Optimist) => {
+                "the naive pool, reporting ok when a commit's outcome is unknown"
             }
         }
     }

@@ -110,6 +110,9 @@ impl NaiveSubject {
                 Execution::Ended(end) => return end,
                 Execution::InDoubt(broken, error) => (broken, error),
             };
+            if self.bug == Some(Bug::Optimist) {
+                return OpEnd::ok();
+            }
             if self.bug != Some(Bug::Twice) || executions == EXECUTIONS_MAX {
                 return classify::at_commit(&error);
             }
