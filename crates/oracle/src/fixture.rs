@@ -2,7 +2,7 @@
 
 use crate::{
     BackendRow, BankSnapshot, CapacityProbe, Effect, Ending, ErrorCategory, Limits, Observations,
-    OpError, OpRecord, Outcome, PoolView, ServerView, Store,
+    OpError, OpRecord, Outcome, PoolView, Sample, ServerView, Store,
 };
 
 /// What a clean connection answers.
@@ -12,6 +12,7 @@ pub(crate) const CLEAN_ANSWER: &str = r#"{"in_transaction" : false, "xid_assigne
 pub(crate) struct World {
     pub(crate) limits: Limits,
     pub(crate) ops: Vec<OpRecord>,
+    pub(crate) samples: Vec<Sample>,
     pub(crate) pool: PoolView,
     pub(crate) server: ServerView,
     pub(crate) capacity: CapacityProbe,
@@ -24,11 +25,13 @@ impl Default for World {
         Self {
             limits: Limits {
                 pool_timeout_us: 1_000_000,
+                pool_max: Some(15),
                 bank_accounts: 4,
                 bank_opening_balance: 1_000,
                 quiescence_us: 10_000_000,
             },
             ops: Vec::new(),
+            samples: Vec::new(),
             pool: PoolView {
                 in_use: Some(0),
                 idle: Some(5),
@@ -78,6 +81,7 @@ impl World {
             limits: self.limits,
             ops: &self.ops,
             faults: &[],
+            samples: &self.samples,
             pool: Ok(self.pool),
             server: Ok(self.server.clone()),
             capacity: Ok(self.capacity.clone()),

@@ -7,6 +7,7 @@
 mod atomic;
 mod clean;
 mod leaks;
+mod limit;
 mod once;
 mod tally;
 mod time;

@@ -121,6 +121,9 @@ pub struct Store {
 pub struct Limits {
     /// How long an acquire may wait, in microseconds.
     pub pool_timeout_us: u64,
+    /// The most connections that the pool may have, `pool_size` + `max_overflow`; none without a
+    /// limit.
+    pub pool_max: Option<u64>,
     /// Accounts that the bank began with, numbered from 0.
     pub bank_accounts: u32,
     /// Balance that each account began with.
@@ -138,6 +141,8 @@ pub struct Observations<'a> {
     pub ops: &'a [OpRecord],
     /// The faults as they happened.
     pub faults: &'a [FaultEvent],
+    /// The looks that were taken at the subject while the run was on, in the order of time.
+    pub samples: &'a [Sample],
     /// The subject's own account of itself at quiescence.
     pub pool: Result<PoolView, String>,
     /// The server's account of the subject at quiescence.

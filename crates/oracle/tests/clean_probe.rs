@@ -87,12 +87,14 @@ fn judge_answer(untouched: &str, answer: &str) -> GuaranteeResult {
     let results = judge(&Observations {
         limits: Limits {
             pool_timeout_us: 0,
+            pool_max: None,
             bank_accounts: 0,
             bank_opening_balance: 0,
             quiescence_us: 0,
         },
         ops: &ops,
         faults: &[],
+        samples: &[],
         pool: Err(nothing()),
         server: Err(nothing()),
         capacity: Err(nothing()),

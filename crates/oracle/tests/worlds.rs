@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use poolproof_oracle::{
     BackendRow, BankSnapshot, CapacityProbe, Effect, Ending, ErrorCategory, Guarantee,
-    GuaranteeStatus, Limits, Observations, OpError, OpRecord, Outcome, PoolView, ServerView, Store,
-    Verdict, commits_in_doubt, counts, judge, verdict,
+    GuaranteeStatus, Limits, Observations, OpError, OpRecord, Outcome, PoolView, Sample,
+    ServerView, Store, Verdict, commits_in_doubt, counts, judge, verdict,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -17,6 +17,7 @@ const TABLES: u32 = 3;
 const POOL_TIMEOUT_US: u64 = 1_000_000;
 const DEADLINE_US: u64 = 5_000_000;
 const GRACE_US: u64 = 250_000;
+const POOL_MAX: u64 = 15;
 const CLEAN: &str = r#"{"in_transaction" : false, "xid_assigned" : false, "advisory_locks" : 0, "temp_objects" : 0, "listens" : 0, "cursors" : 0, "settings" : ["TimeZone"], "role" : "app"}"#;
 
 /// What became of an op in truth, whatever its caller knows.
@@ -34,6 +35,7 @@ struct World {
     ops: Vec<OpRecord>,
     applied: BTreeSet<u64>,
     store: Store,
+    samples: Vec<Sample>,
     pool: PoolView,
     server: ServerView,
     capacity: CapacityProbe,
@@ -55,6 +57,17 @@ impl World {
                 write_sets: vec![[].into(); TABLES as usize],
                 op_log: [].into(),
             },
+            samples: [connections, POOL_MAX, connections]
+                .map(|size| Sample {
+                    at_us: 0,
+                    pool: PoolView {
+                        size: Some(size),
+                        ..PoolView::default()
+                    },
+                    in_flight: 0,
+                    links: 0,
+                })
+                .into(),
             pool: PoolView {
                 in_use: Some(0),
                 idle: Some(connections),
@@ -146,12 +159,14 @@ impl World {
         Observations {
             limits: Limits {
                 pool_timeout_us: POOL_TIMEOUT_US,
+                pool_max: Some(POOL_MAX),
                 bank_accounts: ACCOUNTS,
                 bank_opening_balance: OPENING,
                 quiescence_us: 10_000_000,
             },
             ops: &self.ops,
             faults: &[],
+            samples: &self.samples,
             pool: Ok(self.pool),
             server: Ok(self.server.clone()),
             capacity: Ok(self.capacity.clone()),
@@ -284,7 +299,7 @@ type Breakage = (
     fn(&mut World, Index) -> Option<()>,
 );
 
-const BREAKAGES: [Breakage; 24] = [
+const BREAKAGES: [Breakage; 25] = [
     (
         "an acknowledged op is lost whole",
         &[Guarantee::X],
@@ -462,6 +477,15 @@ const BREAKAGES: [Breakage; 24] = [
         &[Guarantee::L1],
         |world, _| {
             world.pool.waiting = Some(1);
+            Some(())
+        },
+    ),
+    (
+        "a connection beyond the limit",
+        &[Guarantee::L1],
+        |world, index| {
+            let look = index.index(world.samples.len());
+            world.samples[look].pool.size = Some(POOL_MAX + 1);
             Some(())
         },
     ),

@@ -77,6 +77,7 @@ pub(crate) async fn observe(run: &Run, stage: &mut Stage, loaded: &Loaded) -> Ob
         limits: limits(run),
         ops: &loaded.records,
         faults: &loaded.faults,
+        samples: &loaded.seen.samples,
         pool: Ok(pool),
         server,
         capacity,
@@ -103,8 +104,12 @@ fn limits(run: &Run) -> Limits {
         .into_iter()
         .find_map(bank)
         .unwrap_or_default();
+    let pool = &run.options.scenario.pool;
     Limits {
-        pool_timeout_us: micros(run.options.scenario.pool.pool_timeout),
+        pool_timeout_us: micros(pool.pool_timeout),
+        pool_max: u32::try_from(pool.max_overflow)
+            .ok()
+            .map(|overflow| u64::from(pool.pool_size) + u64::from(overflow)),
         bank_accounts,
         bank_opening_balance,
         quiescence_us: micros(QUIESCENCE),

@@ -128,12 +128,14 @@ impl Bench {
         judge(&Observations {
             limits: Limits {
                 pool_timeout_us: 500_000,
+                pool_max: Some(15),
                 bank_accounts: 64,
                 bank_opening_balance: 1_000,
                 quiescence_us: 10_000_000,
             },
             ops: &ops,
             faults: &[],
+            samples: &[],
             pool: Ok(pool),
             server: Ok(server),
             capacity: Ok(capacity),

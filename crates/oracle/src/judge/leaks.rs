@@ -1,16 +1,24 @@
 //! L: no leak, by the pool's books (L1), by the server's (L2), and by using what is left (L6).
 
+use super::limit::within_limit;
 use super::tally::{Tally, not_checked};
 use crate::figures::{Seconds, counted};
 use crate::{Guarantee, GuaranteeResult, Observations, PoolView};
 
-/// L1: at quiescence nothing is lent, awaited, opening or closing, and the books balance.
+/// L1: at quiescence nothing is lent, awaited, opening or closing, and the books balance; at no
+/// look were there more connections than the pool may have.
 pub(super) fn pool_books(observations: &Observations<'_>) -> GuaranteeResult {
+    let mut tally = Tally::default();
+    let limit = within_limit(observations, &mut tally);
     let view = match &observations.pool {
         Ok(view) => view,
-        Err(reason) => return not_checked(Guarantee::L1, reason),
+        Err(reason) => return tally.conclude_not_checked(Guarantee::L1, limit, reason),
     };
-    let mut tally = Tally::default();
+    if let (Some(size), Some(max)) = (view.size, observations.limits.pool_max) {
+        tally.fact(size <= max, || {
+            format!("size: expected at most {max} at quiescence, found {size}")
+        });
+    }
     let mut told = Vec::new();
     for (name, value) in [
         ("in_use", view.in_use),
@@ -34,12 +42,15 @@ pub(super) fn pool_books(observations: &Observations<'_>) -> GuaranteeResult {
         });
     }
     if told.is_empty() {
-        return not_checked(
+        return tally.conclude_not_checked(
             Guarantee::L1,
+            limit,
             "the subject tells nothing about its leases and connections",
         );
     }
-    tally.conclude(Guarantee::L1, format!("at quiescence: {}", told.join("; ")))
+    let rest = format!("at quiescence: {}", told.join("; "));
+    let phrases: Vec<String> = limit.into_iter().chain([rest]).collect();
+    tally.conclude(Guarantee::L1, phrases.join("; "))
 }
 
 /// `size = in_use + idle + opening + closing`; with a part untold, size is at least the rest.
@@ -210,7 +221,7 @@ mod tests {
         let world = World::default();
         let result = pool_books(&world.observations());
         assert_eq!(result.status, GuaranteeStatus::Held);
-        assert_eq!(result.checked, 7);
+        assert_eq!(result.checked, 8);
         assert_eq!(
             result.summary,
             "at quiescence: in_use 0; waiting 0; opening 0; closing 0; \

@@ -17,11 +17,22 @@ pub(super) struct Tally {
 impl Tally {
     /// Counts one fact; `evidence` is asked only for a violation that will be shown.
     pub(super) fn fact(&mut self, holds: bool, evidence: impl FnOnce() -> String) {
-        self.checked += 1;
         if holds {
-            return;
+            self.held(1);
+        } else {
+            self.violations(1, evidence);
         }
-        self.violations += 1;
+    }
+
+    /// Counts facts that hold.
+    pub(super) fn held(&mut self, facts: u64) {
+        self.checked += facts;
+    }
+
+    /// Counts facts that do not hold and share one line of evidence.
+    pub(super) fn violations(&mut self, facts: u64, evidence: impl FnOnce() -> String) {
+        self.checked += facts;
+        self.violations += facts;
         if self.evidence.len() < EVIDENCE_LINES {
             self.evidence.push(evidence());
         }
@@ -29,7 +40,7 @@ impl Tally {
 
     /// Counts a fact that does not hold.
     pub(super) fn violation(&mut self, evidence: impl FnOnce() -> String) {
-        self.fact(false, evidence);
+        self.violations(1, evidence);
     }
 
     /// Concludes with `held` or `violated`.
@@ -45,6 +56,20 @@ impl Tally {
         reason: &str,
     ) -> GuaranteeResult {
         self.finish(guarantee, summary, GuaranteeStatus::Void(reason.to_owned()))
+    }
+
+    /// Concludes that the guarantee could not be checked, unless something was violated all the
+    /// same.
+    pub(super) fn conclude_not_checked(
+        self,
+        guarantee: Guarantee,
+        summary: Option<String>,
+        reason: &str,
+    ) -> GuaranteeResult {
+        if self.violations == 0 {
+            return not_checked(guarantee, reason);
+        }
+        self.conclude(guarantee, summary.unwrap_or_else(|| reason.to_owned()))
     }
 
     fn finish(
