@@ -9,6 +9,7 @@ mod clean;
 mod leaks;
 mod limit;
 mod once;
+mod stalls;
 mod tally;
 mod time;
 

@@ -1,5 +1,6 @@
 //! T: every call ends in time, whatever the network and the server do.
 
+use super::stalls::Stalls;
 use super::tally::Tally;
 use crate::figures::{Seconds, counted};
 use crate::{Guarantee, GuaranteeResult, Limits, Observations, OpRecord, Outcome};
@@ -13,55 +14,61 @@ const GRACE_US: u64 = 250_000;
 /// The wait of an op that got a connection ends there. The wait of one that never got any ends
 /// with the op, which counts for shed ops, and for others only if the subject marks acquires at
 /// all. An op that never ended is a violation. Lag of the generator is not: times count from the
-/// actual start. Where the generator itself was once held up for longer than the grace, the same
-/// stall may have held up any call, so the grace grows by it, and the summary says so.
+/// actual start.
+///
+/// An overrun that is no longer than the stalls of the generator within the call shows nothing:
+/// what held up the generator may have held up the call. Nobody can tell a busy machine from a pool
+/// that blocks the runtime by that, so such a call neither breaks the guarantee nor keeps it, and
+/// the guarantee is void unless something else broke it.
 pub(super) fn bounded(observations: &Observations<'_>) -> GuaranteeResult {
     let ops = observations.ops;
+    let pool_timeout_us = observations.limits.pool_timeout_us;
     let marks_acquires = if ops.iter().any(|op| op.acquired_us.is_some()) {
         MarksAcquires::Yes
     } else {
         MarksAcquires::No
     };
-    let stall = largest_lag(ops);
-    let grace = if stall > GRACE_US {
-        GRACE_US.saturating_add(stall)
-    } else {
-        GRACE_US
-    };
+    let stalls = Stalls::of(ops, GRACE_US);
     let mut tally = Tally::default();
+    let mut held_up = HeldUp::default();
     let (mut waits, mut longest_wait, mut longest_op) = (0, 0, 0);
     for op in ops {
-        let Some(took) = ended_in_time(op, grace, &mut tally) else {
+        let Some(ended) = op.ended_us else {
+            tally.violation(|| never_ended(op));
             continue;
         };
-        longest_op = longest_op.max(took);
-        if let Some(wait) = wait(op, marks_acquires) {
+        let call = Call::new(op, ended, op.deadline_us);
+        longest_op = longest_op.max(call.took());
+        let mut overrun = call.check(&stalls, &mut tally, || ended_too_late(op, call.took()));
+        if let Some(until) = waited_until(op, marks_acquires) {
+            let call = Call::new(op, until, pool_timeout_us);
             waits += 1;
-            longest_wait = longest_wait.max(wait);
-            let allowed = observations.limits.pool_timeout_us.saturating_add(grace);
-            tally.fact(wait <= allowed, || {
-                waited_too_long(op, wait, observations.limits)
-            });
+            longest_wait = longest_wait.max(call.took());
+            overrun = overrun.max(call.check(&stalls, &mut tally, || {
+                waited_too_long(op, call.took(), observations.limits)
+            }));
         }
+        held_up.count(overrun);
     }
-    let mut summary = format!(
+    let summary = format!(
         "{}, the longest took {}; {} for a connection, the longest took {} of {}",
         counted(u64::try_from(ops.len()).unwrap_or(u64::MAX), "op"),
         Seconds(longest_op),
         counted(waits, "wait"),
         Seconds(longest_wait),
-        Seconds(observations.limits.pool_timeout_us),
+        Seconds(pool_timeout_us),
     );
-    if grace > GRACE_US {
-        summary = format!(
-            "{summary}; {} allowed for stalls of the machine",
-            Seconds(grace)
-        );
-    }
     if ops.is_empty() {
         return tally.conclude_void(Guarantee::T, summary, "no op was started");
     }
-    tally.conclude(Guarantee::T, summary)
+    match held_up.reason() {
+        None => tally.conclude(Guarantee::T, summary),
+        Some(reason) => {
+            let summary = format!("{summary}; {reason}");
+            let reason = format!("{reason}: run again on a quieter machine");
+            tally.conclude_void(Guarantee::T, summary, &reason)
+        }
+    }
 }
 
 /// Whether the subject marks when an op got its connection.
@@ -71,49 +78,107 @@ enum MarksAcquires {
     No,
 }
 
-/// Checks the deadline and returns how long the op took; none when it never ended.
-fn ended_in_time(op: &OpRecord, grace: u64, tally: &mut Tally) -> Option<u64> {
-    let Some(ended) = op.ended_us else {
-        tally.violation(|| {
-            format!(
-                "op {} ({}): started at {} with a deadline of {} and never ended ({})",
-                op.id,
-                op.workload,
-                Seconds(op.started_us),
-                Seconds(op.deadline_us),
-                last_seen(op)
-            )
-        });
-        return None;
-    };
-    let took = ended.saturating_sub(op.started_us);
-    tally.fact(took <= op.deadline_us.saturating_add(grace), || {
-        format!(
-            "op {} ({}): started at {} with a deadline of {}, ended after {} ({})",
-            op.id,
-            op.workload,
-            Seconds(op.started_us),
-            Seconds(op.deadline_us),
-            Seconds(took),
-            last_seen(op)
-        )
-    });
-    Some(took)
+/// What had to end in time: an op, or its wait for a connection.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    from: u64,
+    until: u64,
+    limit: u64,
 }
 
-/// Returns how long the op waited for a connection, if that is known.
-fn wait(op: &OpRecord, marks_acquires: MarksAcquires) -> Option<u64> {
-    let until = match (op.acquired_us, op.outcome) {
-        (Some(acquired), _) => acquired,
-        (None, Outcome::Shed) => op.ended_us?,
+impl Call {
+    fn new(op: &OpRecord, until: u64, limit: u64) -> Self {
+        Self {
+            from: op.started_us,
+            until,
+            limit,
+        }
+    }
+
+    fn took(self) -> u64 {
+        self.until.saturating_sub(self.from)
+    }
+
+    /// Counts the call as kept or broken, unless stalls explain its overrun, which is returned.
+    fn check(
+        self,
+        stalls: &Stalls,
+        tally: &mut Tally,
+        evidence: impl FnOnce() -> String,
+    ) -> Option<u64> {
+        let overrun = self
+            .took()
+            .saturating_sub(self.limit.saturating_add(GRACE_US));
+        if overrun > 0 && overrun <= stalls.within(self.from, self.until) {
+            return Some(overrun);
+        }
+        tally.fact(overrun == 0, evidence);
+        None
+    }
+}
+
+/// The ops that overran, and of which nobody can say whether the pool is to blame.
+#[derive(Debug, Default)]
+struct HeldUp {
+    ops: u64,
+    longest_overrun: u64,
+}
+
+impl HeldUp {
+    fn count(&mut self, overrun: Option<u64>) {
+        if let Some(overrun) = overrun {
+            self.ops += 1;
+            self.longest_overrun = self.longest_overrun.max(overrun);
+        }
+    }
+
+    fn reason(&self) -> Option<String> {
+        (self.ops > 0).then(|| {
+            format!(
+                "{} overran by up to {} while the machine, or the pool itself, held up everything \
+                 for as long",
+                counted(self.ops, "call"),
+                Seconds(self.longest_overrun)
+            )
+        })
+    }
+}
+
+fn never_ended(op: &OpRecord) -> String {
+    format!(
+        "op {} ({}): started at {} with a deadline of {} and never ended ({})",
+        op.id,
+        op.workload,
+        Seconds(op.started_us),
+        Seconds(op.deadline_us),
+        last_seen(op)
+    )
+}
+
+fn ended_too_late(op: &OpRecord, took: u64) -> String {
+    format!(
+        "op {} ({}): started at {} with a deadline of {}, ended after {} ({})",
+        op.id,
+        op.workload,
+        Seconds(op.started_us),
+        Seconds(op.deadline_us),
+        Seconds(took),
+        last_seen(op)
+    )
+}
+
+/// Returns when the op's wait for a connection ended, if that is known.
+fn waited_until(op: &OpRecord, marks_acquires: MarksAcquires) -> Option<u64> {
+    match (op.acquired_us, op.outcome) {
+        (Some(acquired), _) => Some(acquired),
+        (None, Outcome::Shed) => op.ended_us,
         (None, Outcome::Fail)
             if marks_acquires == MarksAcquires::Yes && op.commit_sent_us.is_none() =>
         {
-            op.ended_us?
+            op.ended_us
         }
-        (None, _) => return None,
-    };
-    Some(until.saturating_sub(op.started_us))
+        (None, _) => None,
+    }
 }
 
 fn waited_too_long(op: &OpRecord, wait: u64, limits: Limits) -> String {
@@ -132,13 +197,6 @@ fn waited_too_long(op: &OpRecord, wait: u64, limits: Limits) -> String {
     )
 }
 
-fn largest_lag(ops: &[OpRecord]) -> u64 {
-    ops.iter()
-        .map(|op| op.started_us.saturating_sub(op.intended_us))
-        .max()
-        .unwrap_or(0)
-}
-
 fn last_seen(op: &OpRecord) -> String {
     match (op.acquired_us, op.commit_sent_us) {
         (_, Some(at)) => format!("COMMIT sent at {}", Seconds(at)),
@@ -151,7 +209,7 @@ fn last_seen(op: &OpRecord) -> String {
 mod tests {
     use super::bounded;
     use crate::fixture::{World, cancelled, committed, failed, shed};
-    use crate::{GuaranteeStatus, OpRecord, Outcome};
+    use crate::{GuaranteeStatus, OpRecord, Outcome, Verdict, verdict};
 
     /// Ends `took_us` after its start.
     fn ending_after(op: OpRecord, took_us: u64) -> OpRecord {
@@ -194,23 +252,134 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_stall_of_the_machine_extends_the_grace_by_its_length_and_no_more() {
-        let held_up = OpRecord {
-            intended_us: committed(90).started_us - 300_000,
+    /// An op that should have started at `from_us` and could not until `until_us`.
+    fn held_up(from_us: u64, until_us: u64) -> OpRecord {
+        OpRecord {
+            intended_us: from_us,
+            started_us: until_us,
+            acquired_us: Some(until_us),
+            ended_us: Some(until_us + 1_000),
             ..committed(90)
-        };
+        }
+    }
+
+    fn void(reason: &str) -> GuaranteeStatus {
+        GuaranteeStatus::Void(format!(
+            "{reason} while the machine, or the pool itself, held up everything for as long: \
+             run again on a quieter machine"
+        ))
+    }
+
+    #[test]
+    fn an_overrun_as_long_as_the_stall_within_it_shows_nothing_and_a_longer_one_does() {
+        let stall = held_up(3_000_000, 3_300_000);
         let judge = |overrun_us: u64| {
-            let op = ending_after(committed(0), 5_000_000 + overrun_us);
-            bounded(&World::with_ops([op, held_up.clone()]).observations())
+            let op = ending_after(committed(0), 5_250_000 + overrun_us);
+            bounded(&World::with_ops([op, stall.clone()]).observations())
         };
-        let held = judge(550_000);
-        assert_eq!(held.status, GuaranteeStatus::Held, "{:?}", held.evidence);
+        let kept = judge(0);
+        assert_eq!(kept.status, GuaranteeStatus::Held);
+        assert_eq!(kept.checked, 4);
+
+        let explained = judge(300_000);
+        assert_eq!(explained.status, void("1 call overran by up to 0.300 s"));
+        assert_eq!((explained.checked, explained.violations), (3, 0));
         assert!(
-            held.summary
-                .ends_with("; 0.550 s allowed for stalls of the machine")
+            explained.summary.ends_with(
+                "; 1 call overran by up to 0.300 s while the machine, or the pool itself, \
+                 held up everything for as long"
+            ),
+            "{}",
+            explained.summary
         );
-        assert_eq!(judge(550_001).status, GuaranteeStatus::Violated);
+        assert_eq!(judge(300_001).status, GuaranteeStatus::Violated);
+    }
+
+    #[test]
+    fn a_stall_elsewhere_in_the_run_excuses_nothing() {
+        let late = || ending_after(committed(10), 5_500_000);
+        // The op runs from 1 s to 6.5 s; of each stall, less than its overrun lies within.
+        for stall in [
+            held_up(0, 1_000_000),
+            held_up(6_500_000, 9_000_000),
+            held_up(0, 1_249_999),
+            held_up(6_250_001, 9_000_000),
+        ] {
+            let result = bounded(&World::with_ops([late(), stall]).observations());
+            assert_eq!(result.status, GuaranteeStatus::Violated);
+            assert_eq!(result.violations, 1);
+        }
+        for stall in [held_up(0, 1_250_000), held_up(6_250_000, 9_000_000)] {
+            let result = bounded(&World::with_ops([late(), stall]).observations());
+            assert_eq!(result.status, void("1 call overran by up to 0.250 s"));
+        }
+    }
+
+    #[test]
+    fn ops_that_were_held_up_together_stall_nothing_twice() {
+        let late = ending_after(committed(0), 5_850_000);
+        let together = [
+            held_up(3_000_000, 3_300_000),
+            held_up(3_010_000, 3_300_000),
+            held_up(3_020_000, 3_310_000),
+        ];
+        let world = World::with_ops([late].into_iter().chain(together));
+        assert_eq!(
+            bounded(&world.observations()).status,
+            GuaranteeStatus::Violated
+        );
+    }
+
+    #[test]
+    fn a_wait_is_excused_only_by_what_stalled_during_the_wait() {
+        let waited = || OpRecord {
+            acquired_us: Some(1_400_000),
+            ..ending_after(committed(0), 4_000_000)
+        };
+        let judge = |stall| bounded(&World::with_ops([waited(), stall]).observations());
+        assert_eq!(
+            judge(held_up(500_000, 900_000)).status,
+            void("1 call overran by up to 0.150 s")
+        );
+        assert_eq!(
+            judge(held_up(2_000_000, 2_400_000)).status,
+            GuaranteeStatus::Violated
+        );
+    }
+
+    #[test]
+    fn a_violation_wins_over_overruns_that_show_nothing() {
+        let explained = || ending_after(committed(0), 5_500_000);
+        let stuck = OpRecord {
+            ended_us: None,
+            ..committed(1)
+        };
+        let shed_late = OpRecord {
+            started_us: 8_000_000,
+            intended_us: 8_000_000,
+            ended_us: Some(9_500_000),
+            ..shed(2, 0)
+        };
+        for broken in [stuck, shed_late] {
+            let stall = held_up(3_000_000, 3_300_000);
+            let world = World::with_ops([explained(), broken, stall]);
+            let result = bounded(&world.observations());
+            assert_eq!(result.status, GuaranteeStatus::Violated);
+            assert_eq!((result.violations, result.evidence.len()), (1, 1));
+            assert!(result.summary.contains("1 call overran by up to 0.250 s"));
+        }
+    }
+
+    #[test]
+    fn overruns_that_show_nothing_leave_a_run_without_a_verdict() {
+        let late = ending_after(committed(0), 5_500_000);
+        let waiting = shed(1, 1_450_000);
+        let world = World::with_ops([late, waiting, held_up(1_000_000, 1_300_000)]);
+        let result = bounded(&world.observations());
+        assert_eq!(result.status, void("2 calls overran by up to 0.250 s"));
+        let (decided, reasons) = verdict(&[result], &[], &[]);
+        assert_eq!(decided, Verdict::Inconclusive);
+        assert_eq!(reasons.len(), 1);
     }
 
     #[test]
