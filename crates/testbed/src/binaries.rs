@@ -1,6 +1,7 @@
 //! Finds the programs of a Postgres server on this machine.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -116,6 +117,9 @@ pub enum FindError {
         #[source]
         source: Unusable,
     },
+    /// No program could be run, this one or another.
+    #[error("run any Postgres server on this machine")]
+    Machine(#[source] ProcessError),
     /// There is none in any of the known places.
     #[error("find a Postgres server on this machine{}", listed(rejected))]
     None {
@@ -127,8 +131,15 @@ pub enum FindError {
 fn listed(rejected: &[(PathBuf, Unusable)]) -> String {
     let lines = rejected
         .iter()
-        .map(|(dir, problem)| format!("; {} does not count: {problem}", dir.display()));
+        .map(|(dir, problem)| format!("; {} does not count: {}", dir.display(), causes(problem)));
     lines.collect()
+}
+
+fn causes(problem: &Unusable) -> String {
+    let sources = std::iter::successors(problem.source(), |error| (*error).source());
+    sources.fold(problem.to_string(), |text, cause| {
+        format!("{text}: {cause}")
+    })
 }
 
 /// Where to look for a server.
@@ -163,10 +174,15 @@ impl Search {
     /// Finds the server to use: the chosen one, else the newest.
     pub(crate) fn find(&self, account: Option<&Account>) -> Result<Binaries, FindError> {
         if let Some((dir, asked_by)) = &self.chosen {
-            return Binaries::at(dir, account).map_err(|source| FindError::Chosen {
-                dir: dir.clone(),
-                asked_by,
-                source,
+            return Binaries::at(dir, account).map_err(|problem| match problem {
+                Unusable::Silent(source @ ProcessError::Scratch { .. }) => {
+                    FindError::Machine(source)
+                }
+                source => FindError::Chosen {
+                    dir: dir.clone(),
+                    asked_by,
+                    source,
+                },
             });
         }
         let mut seen = BTreeSet::new();
@@ -186,6 +202,9 @@ impl Search {
                     newest = Some(found);
                 }
                 Ok(_) => {}
+                Err(Unusable::Silent(source @ ProcessError::Scratch { .. })) => {
+                    return Err(FindError::Machine(source));
+                }
                 Err(problem) => rejected.push((dir, problem)),
             }
         }

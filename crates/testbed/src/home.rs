@@ -64,16 +64,8 @@ impl Home {
             source,
         };
         let path = std::path::absolute(&path).map_err(unusable)?;
-        let reachable = |path: &Path| match account.map(|it| (it, it.barrier(path))) {
-            Some((account, Some(barrier))) => Err(HomeError::Unreachable {
-                path: path.to_path_buf(),
-                barrier,
-                user: account.name.clone(),
-            }),
-            _ => Ok(()),
-        };
         // Before anything is made in a place that is of no use.
-        reachable(&path)?;
+        reachable(&path, account)?;
         // The server's user passes through these on its way to its data; what is private in them
         // carries its own permissions.
         let mode = if account.is_some() { 0o755 } else { 0o700 };
@@ -84,7 +76,7 @@ impl Home {
         let fresh = !home.runs().exists();
         for part in [home.downloads(), home.runs(), home.templates()] {
             create(&part, mode).map_err(unusable)?;
-            reachable(&part)?;
+            reachable(&part, account)?;
         }
         if fresh {
             spread(&home.runs());
@@ -115,6 +107,38 @@ impl Home {
 /// [`HomeError::Unknown`] when nothing tells where the user's caches are.
 pub fn default_home() -> Result<PathBuf, HomeError> {
     default_path()
+}
+
+/// Returns the directory that is used when a configuration names none, if the server's user can
+/// get there. It may not exist yet, and nothing is made.
+///
+/// # Errors
+/// [`HomeError::Unknown`] when nothing tells where the user's caches are;
+/// [`HomeError::Unreachable`] when a directory on the way keeps the server's user out.
+pub fn reachable_home() -> Result<PathBuf, HomeError> {
+    // Without a user for servers no server will start, wherever its files are.
+    let account = Account::for_servers().ok().flatten();
+    let path = default_path()?;
+    let absolute = std::path::absolute(&path).map_err(|source| HomeError::Unusable {
+        path: path.clone(),
+        source,
+    })?;
+    let parts = ["", "downloads", "runs", "templates"];
+    for part in parts.map(|part| absolute.join(part)) {
+        reachable(&part, account.as_ref())?;
+    }
+    Ok(path)
+}
+
+fn reachable(path: &Path, account: Option<&Account>) -> Result<(), HomeError> {
+    match account.map(|it| (it, it.barrier(path))) {
+        Some((account, Some(barrier))) => Err(HomeError::Unreachable {
+            path: path.to_path_buf(),
+            barrier,
+            user: account.name.clone(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn default_path() -> Result<PathBuf, HomeError> {

@@ -46,7 +46,7 @@ pub use admin::{ADMIN_APPLICATION_NAME, ADMIN_DEADLINE, Admin, AdminError, Injec
 pub use binaries::{Binaries, FindError, PG_BIN_VARIABLE, Unusable, find_binaries};
 pub use cluster::{Cluster, LocalConfig, START_DEADLINE, StartError};
 pub use download::{DOWNLOAD_URL_VARIABLE, DOWNLOAD_VERSION, DownloadError, UnpackError};
-pub use home::{HOME_VARIABLE, HomeError, default_home};
+pub use home::{HOME_VARIABLE, HomeError, default_home, reachable_home};
 pub use install::install_hint;
 pub use process::ProcessError;
 pub use reap::{ReapError, Reaped, reap};

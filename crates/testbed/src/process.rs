@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -21,6 +21,15 @@ pub enum ProcessError {
     /// It could not be started, or its output could not be kept.
     #[error("run it")]
     Io(#[source] io::Error),
+    /// There is no place for its input and output; no other program would do better.
+    #[error("make a temporary file in {} (TMPDIR)", dir.display())]
+    Scratch {
+        /// The directory for temporary files.
+        dir: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// It did not end in time and was killed.
     #[error("see it end within {0:?}")]
     Deadline(Duration),
@@ -69,10 +78,11 @@ pub(crate) fn run(
     within: Duration,
 ) -> Result<Finished, ProcessError> {
     // Files instead of pipes: nobody has to read them while the process writes.
-    let mut stdin = tempfile::tempfile().map_err(ProcessError::Io)?;
-    io::Write::write_all(&mut stdin, input.as_bytes()).map_err(ProcessError::Io)?;
+    let mut stdin = scratch()?;
+    let no_room = |source| no_scratch(std::env::temp_dir(), source);
+    io::Write::write_all(&mut stdin, input.as_bytes()).map_err(no_room)?;
     stdin.rewind().map_err(ProcessError::Io)?;
-    let mut output = tempfile::tempfile().map_err(ProcessError::Io)?;
+    let mut output = scratch()?;
     let copy = |file: &File| file.try_clone().map_err(ProcessError::Io);
     command
         .stdin(stdin)
@@ -90,6 +100,15 @@ pub(crate) fn run(
         status,
         output: String::from_utf8_lossy(&text).into_owned(),
     })
+}
+
+fn scratch() -> Result<File, ProcessError> {
+    let dir = std::env::temp_dir();
+    tempfile::tempfile_in(&dir).map_err(|source| no_scratch(dir, source))
+}
+
+fn no_scratch(dir: PathBuf, source: io::Error) -> ProcessError {
+    ProcessError::Scratch { dir, source }
 }
 
 fn end_of(child: &mut Child, within: Duration) -> Result<ExitStatus, ProcessError> {

@@ -89,16 +89,19 @@ fn directories_that_do_not_count_are_listed_with_the_reason() {
     let root = place();
     let wrapper = server(&root.path().join("wrapper"), "postgres (PostgreSQL) 15.18");
     fs::remove_file(wrapper.join("pg_ctl")).unwrap();
+    let foreign = server(&root.path().join("foreign"), "");
+    fs::write(foreign.join("postgres"), "#!/nosuch/interpreter\n").unwrap();
     let ancient = server(&root.path().join("ancient"), "postgres (PostgreSQL) 9.6.24");
     let broken = server(&root.path().join("broken"), "oops");
     let search = Search {
         chosen: None,
-        places: vec![wrapper, ancient, broken],
+        places: vec![wrapper, foreign, ancient, broken],
     };
     let error = find(&search).unwrap_err();
     let text = error.to_string();
     for part in [
         "wrapper does not count: it has no pg_ctl",
+        "foreign does not count: its postgres could not be run: run it: No such file or directory",
         "ancient does not count: it is version 9.6, and 13 is the oldest that can be used",
         "broken does not count: its postgres answers \"oops\"",
     ] {

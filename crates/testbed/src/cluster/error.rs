@@ -43,7 +43,7 @@ pub enum StartError {
     /// There is no directory to work in.
     #[error("start a private Postgres")]
     Home(#[source] HomeError),
-    /// The Postgres that was asked for is of no use.
+    /// The Postgres that was asked for is of no use, or no program can be run.
     #[error("start a private Postgres")]
     Find(#[source] FindError),
     /// There is no Postgres on this machine, and none could be downloaded.
@@ -138,6 +138,9 @@ impl StartError {
             }
             Self::Home(_) | Self::Files { .. } => {
                 "set POOLPROOF_HOME to a directory that you may write to".into()
+            }
+            Self::Find(FindError::Machine(_)) => {
+                "set TMPDIR to a directory that exists, has room and may be written to".into()
             }
             Self::Find(_) => {
                 "correct or unset POOLPROOF_PG_BIN; unset, the newest Postgres on this machine is used"
