@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::Uid;
 use poolproof_testbed::{
-    FindError, HOME_VARIABLE, default_home, find_binaries, install_hint, server_user,
+    FindError, HOME_VARIABLE, HomeError, find_binaries, install_hint, reachable_home, server_user,
 };
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -64,7 +64,7 @@ pub async fn doctor(reports: &Path) -> Vec<Finding> {
     let mut findings = vec![postgres(), privileges()];
     findings.push(ports());
     findings.push(home());
-    findings.push(place("temporary", &std::env::temp_dir(), "TMPDIR"));
+    findings.push(temporary(&std::env::temp_dir()));
     findings.push(place("reports", reports, "--out"));
     findings.push(proxy_port());
     findings.push(engine().await);
@@ -109,7 +109,13 @@ fn postgres() -> Finding {
             with_causes(&error),
             "correct the variable, or unset it to search the usual places",
         ),
-        Err(error) => not(
+        Err(error @ FindError::Machine(_)) => not(
+            FindingState::Missing,
+            topic,
+            with_causes(&error),
+            "set TMPDIR to a directory that exists, has room and may be written to",
+        ),
+        Err(error @ FindError::None { .. }) => not(
             FindingState::Absent,
             topic,
             with_causes(&error),
@@ -166,8 +172,15 @@ fn proxy_port() -> Finding {
 
 fn home() -> Finding {
     let topic = "cache";
-    match default_home() {
+    match reachable_home() {
         Ok(path) => place(topic, &path, HOME_VARIABLE),
+        Err(error @ HomeError::Unreachable { .. }) => not(
+            FindingState::Missing,
+            topic,
+            with_causes(&error),
+            "set POOLPROOF_HOME to a directory that this user may enter, or run poolproof as an \
+             ordinary user",
+        ),
         Err(error) => not(
             FindingState::Missing,
             topic,
@@ -177,7 +190,19 @@ fn home() -> Finding {
     }
 }
 
-/// Looks whether files can be made in `path` and whether there is room.
+/// Nobody makes the directory for temporary files: it has to be there.
+fn temporary(path: &Path) -> Finding {
+    let topic = "temporary";
+    if path.is_dir() {
+        return place(topic, path, "TMPDIR");
+    }
+    let detail = format!("{} is not a directory", path.display());
+    let advice = "set TMPDIR to a directory that exists";
+    not(FindingState::Missing, topic, detail, advice)
+}
+
+/// Looks whether files can be made in `path`, which is made when it is needed, and whether there
+/// is room.
 fn place(topic: &'static str, path: &Path, knob: &str) -> Finding {
     let shown = path.display();
     let existing = nearest_existing(path);

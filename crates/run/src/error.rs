@@ -1,10 +1,13 @@
 //! Why a run could not be started, or could not be finished.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error;
+
+use crate::execute::Finished;
 
 /// Why [`crate::execute()`] has no verdict to give.
 ///
@@ -89,7 +92,7 @@ pub enum RunError {
         #[source]
         source: poolproof_subjects::BuildError,
     },
-    /// The report could not be written.
+    /// The place for the report could not be made or written to.
     #[error("the report could not be written to {}", path.display())]
     Report {
         /// The file or folder.
@@ -98,6 +101,17 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
+    /// The run took place, and its report could not be written.
+    #[error("{} cannot be written", path.display())]
+    Unreported {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+        /// What is known all the same; none where the run was not judged yet.
+        finished: Option<Box<Finished>>,
+    },
     /// The interrupt came before there was anything to report.
     #[error("interrupted before the load began, so there is nothing to report")]
     Interrupted,
@@ -105,13 +119,55 @@ pub enum RunError {
     #[error("{step} did not end within {} s", limit.as_secs())]
     Slow {
         /// What was waited for.
-        step: &'static str,
+        step: SlowStep,
         /// For how long.
         limit: Duration,
     },
 }
 
+/// A step of the set-up that has a time limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlowStep {
+    /// Reaching the server.
+    Connecting,
+    /// Making the tables of the workloads and filling them.
+    Creating,
+}
+
+impl SlowStep {
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Connecting => {
+                "see with `poolproof check URL` whether the server answers at all; a firewall that \
+                 drops packets, a server that is out of connections, or one that is just starting \
+                 looks like this"
+            }
+            Self::Creating => {
+                "lower `accounts` of the workload `bank`, which are written one row each; else see \
+                 whether the server's disk is busy or another session holds a lock (pg_stat_activity)"
+            }
+        }
+    }
+}
+
+impl fmt::Display for SlowStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connecting => "connecting to the server",
+            Self::Creating => "creating the tables",
+        })
+    }
+}
+
 impl RunError {
+    /// Takes out what is known of a run whose report could not be written.
+    pub fn take_finished(&mut self) -> Option<Finished> {
+        match self {
+            Self::Unreported { finished, .. } => finished.take().map(|finished| *finished),
+            _ => None,
+        }
+    }
+
     /// Returns the exit code that stands for it.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
@@ -128,6 +184,7 @@ impl RunError {
             | Self::NoRoom { .. }
             | Self::Subject { .. }
             | Self::Report { .. }
+            | Self::Unreported { .. }
             | Self::Slow { .. } => 3,
             Self::Interrupted => 130,
         }
@@ -163,14 +220,14 @@ impl RunError {
                  (GRANT CREATE ON DATABASE …)"
                     .into(),
             ),
-            Self::Report { .. } => {
+            Self::Report { .. } | Self::Unreported { .. } => {
                 Some("free some space or choose another folder with --out".into())
             }
+            Self::Slow { step, .. } => Some(step.remedy().to_owned()),
             Self::Schedule(_)
             | Self::Proxy(_)
             | Self::Unfit { .. }
             | Self::Subject { .. }
-            | Self::Slow { .. }
             | Self::Interrupted => None,
         }
     }
@@ -189,4 +246,22 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_step_that_was_too_slow_has_a_remedy() {
+        for (step, word) in [
+            (SlowStep::Connecting, "poolproof check"),
+            (SlowStep::Creating, "accounts"),
+        ] {
+            let limit = Duration::from_secs(30);
+            let error = RunError::Slow { step, limit };
+            let help = error.help().unwrap_or_default();
+            assert!(help.contains(word), "{error}: {help}");
+        }
+    }
 }

@@ -17,7 +17,7 @@ use crate::drive::{CutShort, Loaded, drive};
 use crate::error::chain;
 use crate::interrupt::Interrupt;
 use crate::observe::{Observed, observe};
-use crate::output::{HISTORY_SCHEMA, HistoryHeader, RunFolder};
+use crate::output::{HISTORY_SCHEMA, HistoryHeader, RunFolder, Unwritten};
 use crate::progress::ProgressSink;
 use crate::scenario::Scenario;
 use crate::stage::{Stage, phase};
@@ -70,8 +70,8 @@ pub struct Finished {
 /// the removal of a server half started to a thread, which [`crate::settled`] waits for.
 ///
 /// # Errors
-/// [`RunError`] when there is nothing to judge: the set-up failed or was refused, or the report
-/// could not be written.
+/// [`RunError`] when there is nothing to judge: the set-up failed or was refused.
+/// [`RunError::Unreported`] when the report could not be written; it holds what is known.
 ///
 /// # Cancel safety
 /// Not safe: use `interrupt`. Dropping the future stops a local cluster, but leaves a schema in an
@@ -85,15 +85,23 @@ pub async fn execute(
     // On the heap: the whole run is one future.
     match Box::pin(run.perform(progress)).await {
         Ok((record, exit_code)) => {
-            run.folder.write_reports(&record)?;
-            Ok(Finished {
+            let written = run.folder.write_reports(&record);
+            let finished = Finished {
                 record,
                 dir: run.folder.path().to_owned(),
                 exit_code,
-            })
+            };
+            match written {
+                Ok(()) => Ok(finished),
+                Err(Unwritten { path, source }) => Err(RunError::Unreported {
+                    path,
+                    source,
+                    finished: Some(Box::new(finished)),
+                }),
+            }
         }
         // What was written before the disk was full stays.
-        Err(error @ RunError::Report { .. }) => Err(error),
+        Err(error @ (RunError::Report { .. } | RunError::Unreported { .. })) => Err(error),
         Err(error) => {
             if let Err(left) = run.folder.discard() {
                 // The error that ended the run is what the user has to know.

@@ -28,7 +28,7 @@ mod watch;
 pub use blast::{RemoteConsent, check_blast_radius};
 pub use check::{CheckError, Checked, Room, Share, TRIES as CHECK_TRIES, Timing, check};
 pub use doctor::{Finding, FindingState, can_run, doctor};
-pub use error::RunError;
+pub use error::{RunError, SlowStep};
 pub use execute::{Finished, PostgresChoice, RunOptions, execute};
 pub use interrupt::{Interrupt, InterruptTrigger};
 pub use output::HISTORY_SCHEMA;
@@ -39,6 +39,6 @@ pub use progress::{Progress, ProgressSink, Tick};
 pub use proxy::{ProxyServer, ProxyServerError};
 pub use scenario::{
     BackendTarget, FaultKind, FaultPlan, MAX_OPS, ObjectiveSection, ParseDurationError,
-    PoolSection, PostgresSection, Problem, QUICKSTART, Scenario, ScenarioError, format_duration,
-    parse_duration,
+    PoolSection, PostgresSection, Problem, QUICKSTART, Scenario, ScenarioError, TooShort,
+    format_duration, parse_duration,
 };

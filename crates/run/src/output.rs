@@ -39,6 +39,20 @@ enum HistoryLine<'a> {
     Sample(&'a Sample),
 }
 
+/// A file of the report that could not be written.
+#[derive(Debug)]
+pub(crate) struct Unwritten {
+    pub(crate) path: PathBuf,
+    pub(crate) source: io::Error,
+}
+
+impl From<Unwritten> for RunError {
+    /// Before the load, that is: nothing took place yet.
+    fn from(Unwritten { path, source }: Unwritten) -> Self {
+        Self::Report { path, source }
+    }
+}
+
 /// The folder of one run.
 #[derive(Debug)]
 pub(crate) struct RunFolder {
@@ -79,7 +93,7 @@ impl RunFolder {
     pub(crate) fn begin_history(&self, header: &HistoryHeader<'_>) -> Result<(), RunError> {
         let mut line = serde_json::to_vec(header).expect("bug: the header is plain data");
         line.push(b'\n');
-        self.write("history.jsonl", &line)
+        Ok(self.write("history.jsonl", &line)?)
     }
 
     pub(crate) fn append_history(
@@ -105,19 +119,27 @@ impl RunFolder {
                 .map_err(io::IntoInnerError::into_error)?
                 .sync_all()
         };
-        written().map_err(|source| report_error(&path, source))
+        written().map_err(|source| RunError::Unreported {
+            path: path.clone(),
+            source,
+            finished: None,
+        })
     }
 
     /// Writes the record in all its forms and points `latest` at this folder.
-    pub(crate) fn write_reports(&self, record: &Record) -> Result<(), RunError> {
+    pub(crate) fn write_reports(&self, record: &Record) -> Result<(), Unwritten> {
         self.write("result.json", poolproof_report::json(record).as_bytes())?;
         self.write("report.html", poolproof_report::html(record).as_bytes())?;
         self.write("report.md", poolproof_report::markdown(record).as_bytes())?;
-        let junit = poolproof_report::junit(record)
-            .map_err(|error| report_error(&self.path.join("junit.xml"), io::Error::other(error)))?;
+        let junit = poolproof_report::junit(record).map_err(|error| Unwritten {
+            path: self.path.join("junit.xml"),
+            source: io::Error::other(error),
+        })?;
         self.write("junit.xml", junit.as_bytes())?;
-        self.point_latest()
-            .map_err(|source| report_error(&self.root.join("latest"), source))
+        self.point_latest().map_err(|source| Unwritten {
+            path: self.root.join("latest"),
+            source,
+        })
     }
 
     /// Copies the log of a server that died, before the log goes with its cluster.
@@ -126,9 +148,9 @@ impl RunFolder {
         fs::write(self.path.join(SERVER_LOG), fs::read(log)?)
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RunError> {
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Unwritten> {
         let path = self.path.join(name);
-        fs::write(&path, bytes).map_err(|source| report_error(&path, source))
+        fs::write(&path, bytes).map_err(|source| Unwritten { path, source })
     }
 
     /// Replaces the link in one step, so that a reader never finds it missing.

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use poolproof_load::LoadSpec;
 use sha2::{Digest, Sha256};
+use thiserror::Error;
 
 pub use poolproof_load::OPS_MAX as MAX_OPS;
 pub use poolproof_testbed::BackendTarget;
@@ -30,6 +31,13 @@ pub use quantity::{ParseDurationError, format_duration, parse_duration};
 
 /// The scenario that `poolproof demo` runs, as text.
 pub const QUICKSTART: &str = include_str!("../scenarios/quickstart.toml");
+
+/// What a schedule may be squeezed into: a round trip, the server's work and a fault's take-off
+/// have to be short beside it.
+const SCHEDULE_LEAST: Duration = Duration::from_secs(1);
+
+/// What a fault that lasts may be squeezed into. Below, too few operations would meet it.
+const WINDOW_LEAST: Duration = Duration::from_millis(100);
 
 /// A scenario, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +64,16 @@ pub struct Scenario {
     pub source: String,
     /// SHA-256 over the file's text, in hexadecimal.
     pub sha256: String,
+}
+
+/// A duration into which the faults of a scenario cannot be squeezed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{} is too short for the faults of the scenario", format_duration(*.duration))]
+pub struct TooShort {
+    /// What was asked for.
+    pub duration: Duration,
+    /// The shortest that does.
+    pub least: Duration,
 }
 
 /// How the pool is configured, in SQLAlchemy's words and with its defaults.
@@ -171,29 +189,48 @@ impl Scenario {
     ///
     /// When the schedule of faults does not fit, the times of all faults shrink in proportion;
     /// otherwise only the load changes.
-    #[must_use]
-    pub fn scaled_to(&self, duration: Duration) -> (Self, Option<String>) {
+    ///
+    /// # Errors
+    /// [`TooShort`] when faults would shrink so far that nothing of them could be seen: below 1 s
+    /// for all, or 100 ms for any one that lasts.
+    pub fn scaled_to(&self, duration: Duration) -> Result<(Self, Option<String>), TooShort> {
         let mut scaled = self.clone();
         scaled.load.duration = duration;
         let fits = self.schedule_end() <= duration && self.faults.iter().all(|f| f.at < duration);
         if fits || self.load.duration.is_zero() {
-            return (scaled, None);
+            return Ok((scaled, None));
+        }
+        let least = self.least_scaled();
+        if duration < least {
+            return Err(TooShort { duration, least });
         }
         let factor = duration.as_secs_f64() / self.load.duration.as_secs_f64();
         for fault in &mut scaled.faults {
             let at = whole_millis(fault.at, factor);
             let end = whole_millis(fault.end(), factor);
-            fault.duration = fault
-                .duration
-                .map(|_| end.saturating_sub(at).max(Duration::from_millis(1)));
+            fault.duration = fault.duration.map(|_| end.saturating_sub(at));
             fault.at = at;
         }
         let remark = format!(
-            "the fault schedule was scaled by {factor:.3}: the scenario lasts {}, this run {}",
+            "the fault schedule was scaled from the scenario's {} to this run's {}",
             format_duration(self.load.duration),
             format_duration(duration),
         );
-        (scaled, Some(remark))
+        Ok((scaled, Some(remark)))
+    }
+
+    /// The shortest load that leaves enough of each fault, in whole milliseconds.
+    fn least_scaled(&self) -> Duration {
+        let windows = self.faults.iter().filter_map(|fault| fault.duration);
+        let least = windows
+            .filter(|window| !window.is_zero())
+            .map(|window| {
+                let kept = WINDOW_LEAST.min(window);
+                let factor = kept.as_secs_f64() / window.as_secs_f64();
+                self.load.duration.mul_f64(factor)
+            })
+            .fold(SCHEDULE_LEAST, Duration::max);
+        whole_millis(least + Duration::from_micros(999), 1.0)
     }
 }
 

@@ -10,6 +10,7 @@ use poolproof_testbed::{Admin, AdminError, Cluster, LocalConfig, ServerInfo};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::check::room_for;
+use crate::error::SlowStep;
 use crate::execute::{PostgresChoice, Run, RunOptions};
 use crate::namespace::{Namespace, in_schema};
 use crate::progress::{Progress, ProgressSink};
@@ -254,7 +255,7 @@ async fn connect_admin(direct: &PgConnectOptions) -> Result<Admin, RunError> {
             source: Box::new(source),
         }),
         Err(_) => Err(RunError::Slow {
-            step: "connecting to the server",
+            step: SlowStep::Connecting,
             limit: PREPARE,
         }),
     }
@@ -272,7 +273,7 @@ async fn prepare(
             source,
         }),
         Err(_) => Err(RunError::Slow {
-            step: "creating the tables",
+            step: SlowStep::Creating,
             limit: PREPARE,
         }),
     }

@@ -11,6 +11,9 @@ use super::read::home_of;
 use super::rules::Places;
 use super::section::{Choices, Found, Section, Synonyms};
 
+/// A million rows are written in some seconds.
+const ACCOUNTS_MAX: u32 = 1_000_000;
+
 const LOAD_SYNONYMS: Synonyms = &[
     ("rps", "rate"),
     ("ops", "rate"),
@@ -192,6 +195,25 @@ fn workloads(section: &Section<'_>) -> Vec<WeightedWorkload> {
     workloads
 }
 
+/// Reads the number of accounts; none without one that can be had.
+fn accounts(section: &Section<'_>) -> Option<u32> {
+    let found = section.count("accounts", 2)?;
+    if found.value <= ACCOUNTS_MAX {
+        return Some(found.value);
+    }
+    section.add(
+        Problem::new(
+            found.span,
+            format!("{} accounts are more than a run prepares", found.value),
+            "each is a row to write before and to read after",
+        )
+        .help(format!(
+            "`accounts` is between 2 and {ACCOUNTS_MAX}; the fewer, the more transfers meet on one"
+        )),
+    );
+    None
+}
+
 const WORKLOADS: Choices<&str> = Choices {
     words: &[("bank", "bank"), ("write-set", "write-set")],
     synonyms: &[
@@ -214,7 +236,7 @@ fn workload(section: &Section<'_>) -> Option<WeightedWorkload> {
     let kind = kind?.value;
     let workload = if kind == "bank" {
         Workload::Bank {
-            accounts: section.count("accounts", 2).map_or(64, |f| f.value),
+            accounts: accounts(section).unwrap_or(64),
             opening_balance: section
                 .integer("opening_balance", 0..=1_000_000_000_000)
                 .map_or(1000, |f| f.value),

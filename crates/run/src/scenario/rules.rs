@@ -51,8 +51,9 @@ pub(super) fn check(
         name(root, fault, earlier);
         within_load(root, fault, scenario.load.duration);
         reachable(root, fault, scenario, places);
-        for other in earlier {
-            together(root, fault, other);
+        // One is enough to mend; all pairs of a long file would be too many.
+        if let Some(problem) = earlier.iter().find_map(|other| together(fault, other)) {
+            root.add(problem);
         }
     }
 }
@@ -223,52 +224,44 @@ fn reachable(root: &Section<'_>, fault: &PlacedFault, scenario: &Scenario, place
     root.add(Problem::new(span.clone(), message, "could never be reached").help(help));
 }
 
-/// Reports two faults of which one leaves nothing for the other to do.
-fn together(root: &Section<'_>, fault: &PlacedFault, other: &PlacedFault) {
+/// Tells of two faults of which one leaves nothing for the other to do.
+fn together(fault: &PlacedFault, other: &PlacedFault) -> Option<Problem> {
     let (a, b) = (&fault.plan, &other.plan);
     if a.kind.word() == b.kind.word() {
         let at_once = matches!(a.kind, FaultKind::Reset { .. }) && a.at == b.at;
-        if overlap(a, b) || at_once {
-            root.add(
-                Problem::new(
-                    fault.at_span.clone(),
-                    format!("two faults of kind `{}` overlap", a.kind.word()),
-                    "the second",
-                )
-                .related(other.at_span.clone(), "the first")
-                .help(format!(
-                    "let one end before the other begins: {:?} is {}, {:?} is {}",
-                    b.name,
-                    window(b),
-                    a.name,
-                    window(a)
-                )),
-            );
-        }
-        return;
-    }
-    for (inner, outer) in [(fault, other), (other, fault)] {
-        let Some(why) = hides(&outer.plan, &inner.plan) else {
-            continue;
-        };
-        root.add(
+        return (overlap(a, b) || at_once).then(|| {
             Problem::new(
-                inner.at_span.clone(),
-                format!(
-                    "fault {:?} would have no effect within {:?}",
-                    inner.plan.name, outer.plan.name
-                ),
-                "nothing left to break",
+                fault.at_span.clone(),
+                format!("two faults of kind `{}` overlap", a.kind.word()),
+                "the second",
             )
-            .related(outer.at_span.clone(), why)
+            .related(other.at_span.clone(), "the first")
             .help(format!(
-                "{:?} is {}: move one of them",
-                outer.plan.name,
-                window(&outer.plan)
-            )),
-        );
-        return;
+                "let one end before the other begins: {:?} is {}, {:?} is {}",
+                b.name,
+                window(b),
+                a.name,
+                window(a)
+            ))
+        });
     }
+    let pairs = [(fault, other), (other, fault)];
+    pairs.into_iter().find_map(|(inner, outer)| {
+        let why = hides(&outer.plan, &inner.plan)?;
+        let message = format!(
+            "fault {:?} would have no effect within {:?}",
+            inner.plan.name, outer.plan.name
+        );
+        Some(
+            Problem::new(inner.at_span.clone(), message, "nothing left to break")
+                .related(outer.at_span.clone(), why)
+                .help(format!(
+                    "{:?} is {}: move one of them",
+                    outer.plan.name,
+                    window(&outer.plan)
+                )),
+        )
+    })
 }
 
 /// Says why nothing of `inner` could be seen, if `outer` covers all of it.

@@ -212,6 +212,7 @@ const MISTAKES: &[Mistake] = &[
     ("pool_size = 5 ", "pool_size = 5000000000 ", "`pool_size` is out of range", "5000000000", "`pool_size` is at most 2147483647"),
     ("max_overflow = 10 ", "max_overflow = -2 ", "`max_overflow` is -2", "-2", "0 allows no connection beyond `pool_size`, -1 any number of them"),
     ("accounts = 64", "accounts = 1", "`accounts` is out of range", "1", "`accounts` is between 2 and 2147483647"),
+    ("accounts = 64", "accounts = 1000001", "1000001 accounts are more than a run prepares", "1000001", "`accounts` is between 2 and 1000000; the fewer, the more transfers meet on one"),
     ("accounts = 64", "accounts = -1", "`accounts` is negative", "-1", "`accounts` is between 2 and 2147483647"),
     ("tables = 3", "tables = 17", "`tables` is out of range", "17", "`tables` is between 1 and 16"),
     ("opening_balance = 1000", "opening_balance = 9000000000000000000", "`opening_balance` is out of range", "9000000000000000000", "`opening_balance` is between 0 and 1000000000000"),
@@ -330,7 +331,7 @@ fn a_fault_within_another_is_refused_only_where_nothing_of_it_could_be_seen() {
 
 #[test]
 fn a_shorter_run_scales_the_schedule_and_says_so() {
-    let (scaled, remark) = quickstart().scaled_to(ms(10_000));
+    let (scaled, remark) = quickstart().scaled_to(ms(10_000)).unwrap();
     assert_eq!(scaled.load.duration, ms(10_000));
     let times: Vec<_> = scaled.faults.iter().map(|f| (f.at, f.duration)).collect();
     assert_eq!(
@@ -344,28 +345,56 @@ fn a_shorter_run_scales_the_schedule_and_says_so() {
     );
     assert_eq!(
         remark.as_deref(),
-        Some("the fault schedule was scaled by 0.500: the scenario lasts 20 s, this run 10 s")
+        Some("the fault schedule was scaled from the scenario's 20 s to this run's 10 s")
     );
 }
 
 #[test]
 fn a_run_that_the_schedule_fits_into_keeps_its_times() {
     for duration in [ms(16_001), ms(60_000)] {
-        let (scaled, remark) = quickstart().scaled_to(duration);
+        let (scaled, remark) = quickstart().scaled_to(duration).unwrap();
         assert_eq!(remark, None);
         assert_eq!(scaled.faults, quickstart().faults);
         assert_eq!(scaled.load.duration, duration);
     }
     // The last fault would begin when the load is over.
-    assert!(quickstart().scaled_to(ms(16_000)).1.is_some());
+    assert!(quickstart().scaled_to(ms(16_000)).unwrap().1.is_some());
 }
 
 #[test]
-fn a_scaled_window_never_vanishes() {
-    let (scaled, _) = quickstart().scaled_to(ms(5));
-    for fault in scaled.faults {
-        assert_ne!(fault.duration, Some(Duration::ZERO), "{}", fault.name);
+fn a_run_that_leaves_nothing_of_a_fault_is_refused_with_the_least_that_would_do() {
+    let mut scenario = quickstart();
+    let refused = |scenario: &Scenario, duration, least| {
+        assert_eq!(
+            scenario.scaled_to(duration),
+            Err(TooShort { duration, least })
+        );
+        let (scaled, remark) = scenario.scaled_to(least).unwrap();
+        for window in scaled.faults.iter().filter_map(|fault| fault.duration) {
+            assert!(window >= ms(99), "{window:?}");
+        }
+        assert!(remark.is_some(), "{least:?}");
+    };
+    refused(&scenario, ms(1), ms(1_000));
+    refused(&scenario, ms(999), ms(1_000));
+    // A fault of 300 ms within 20 s may become a third of that.
+    let last = scenario.faults.last_mut().unwrap();
+    (last.kind, last.duration) = (FaultKind::Silence, Some(ms(300)));
+    refused(&scenario, ms(6_666), ms(6_667));
+    // Without a fault there is nothing to lose.
+    scenario.faults.clear();
+    assert_eq!(scenario.scaled_to(ms(5)).unwrap().1, None);
+}
+
+#[test]
+fn faults_that_all_overlap_are_reported_once_each() {
+    let mut text = QUICKSTART.to_owned();
+    for n in 0..50 {
+        text.push_str("\n[[fault]]\nkind = 'down'\nat = '15s'\nfor = '500ms'\n");
+        text.extend(["name = 'n", &n.to_string(), "'\n"]);
     }
+    let overlaps = problems(&text);
+    assert_eq!(overlaps.len(), 49, "{overlaps:?}");
 }
 
 #[test]
