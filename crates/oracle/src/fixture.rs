@@ -153,6 +153,15 @@ pub(crate) fn in_doubt(id: u64) -> OpRecord {
     }
 }
 
+/// An op that was cancelled after COMMIT was written, as planned.
+pub(crate) fn cancelled_in_doubt(id: u64) -> OpRecord {
+    OpRecord {
+        ending: Ending::Cancel { after_us: 20_000 },
+        error: Some(error(ErrorCategory::Cancelled)),
+        ..in_doubt(id)
+    }
+}
+
 /// An op that gave up in the queue after `waited_us`.
 pub(crate) fn shed(id: u64, waited_us: u64) -> OpRecord {
     OpRecord {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Effect, Ending, OpError, Outcome};
+use crate::{Effect, Ending, ErrorCategory, OpError, Outcome};
 
 /// What happened to one op. All times are microseconds from the start of the load.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -50,4 +50,32 @@ pub struct CommitInDoubt {
     pub commit_sent_us: u64,
     /// Whether the op log holds its row; none when the tables could not be read.
     pub applied: Option<bool>,
+    /// Why the caller could not know; none in a file from before this was told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cause: Option<DoubtCause>,
+}
+
+/// Why the caller of a commit could not know its outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DoubtCause {
+    /// The answer was lost: the connection broke, the deadline passed, or it never came.
+    Fault,
+    /// The op was cancelled, as planned, once COMMIT was written.
+    Cancelled,
+}
+
+impl DoubtCause {
+    /// Returns why the outcome of `op` is unknown, given that it is.
+    ///
+    /// An op that was to be cancelled and lost its answer before that counts for the fault.
+    pub(crate) fn of(op: &OpRecord) -> Self {
+        let category = op.error.as_ref().map(|error| error.category);
+        match (op.ending, category) {
+            (Ending::Cancel { .. }, Some(ErrorCategory::Cancelled)) if op.ended_us.is_some() => {
+                Self::Cancelled
+            }
+            _ => Self::Fault,
+        }
+    }
 }

@@ -26,7 +26,7 @@ pub use clean::CLEAN_PROBE_SQL;
 pub use counts::{OpCounts, counts};
 pub use doubt::commits_in_doubt;
 pub use fault::{FaultEffect, FaultEvent};
-pub use history::{CommitInDoubt, OpRecord};
+pub use history::{CommitInDoubt, DoubtCause, OpRecord};
 pub use judge::judge;
 pub use observe::{
     BackendRow, BankSnapshot, CapacityProbe, Limits, Observations, PoolView, Sample, ServerView,

@@ -1,6 +1,8 @@
 //! What a run came to in words: the one sentence, and the phrases that all renderings share.
 
-use poolproof_oracle::{Guarantee, GuaranteeResult, GuaranteeStatus, Verdict};
+use poolproof_oracle::{
+    CommitInDoubt, DoubtCause, Guarantee, GuaranteeResult, GuaranteeStatus, Verdict,
+};
 
 use crate::units::{count, counted, duration, one_line, shorten};
 use crate::{FaultReport, ObjectiveResult, Record};
@@ -266,23 +268,75 @@ pub(crate) fn recovery(fault: &FaultReport) -> String {
     }
 }
 
-/// How the commits in doubt were resolved: `2 applied, 1 not applied`.
+/// What no verdict says: `3 of 4 faults without recovery within the load`. Guarantees may hold in a
+/// run that never served well again. A fault without effect leaves nothing to recover from.
+pub(crate) fn without_recovery(record: &Record) -> Option<String> {
+    let (mut seen, mut open) = (0, 0);
+    for fault in record.faults.iter().filter(|f| f.event.effect.seen) {
+        seen += 1;
+        open += u64::from(fault.recovery_us.is_none());
+    }
+    let of = counted(seen, "fault");
+    (open > 0).then(|| format!("{} of {of} without recovery within the load", count(open)))
+}
+
+/// How the commits in doubt were resolved, those that faults left in doubt apart from those whose
+/// caller was cancelled: `3 by faults (2 applied, 1 not), 13 by cancellation (13 applied)`.
 pub(crate) fn doubts(record: &Record) -> Option<String> {
-    let of = |applied| {
-        let found = record.commits_in_doubt.iter();
-        found.filter(|c| c.applied == applied).count()
-    };
-    let parts = [
-        (of(Some(true)), "applied"),
-        (of(Some(false)), "not applied"),
-        (of(None), "unresolved"),
-    ];
-    let told: Vec<String> = parts
-        .iter()
-        .filter(|(n, _)| *n > 0)
-        .map(|(n, word)| format!("{} {word}", count(as_u64(*n))))
-        .collect();
+    doubts_in_words(record, "by cancellation")
+}
+
+/// The same for a narrow line.
+pub(crate) fn short_doubts(record: &Record) -> Option<String> {
+    doubts_in_words(record, "cancelled")
+}
+
+fn doubts_in_words(record: &Record, by_cancellation: &str) -> Option<String> {
+    let told: Vec<String> = [
+        (Some(DoubtCause::Fault), "by faults"),
+        (Some(DoubtCause::Cancelled), by_cancellation),
+        (None, "by an unknown cause"),
+    ]
+    .into_iter()
+    .filter_map(|(cause, words)| {
+        let of_cause = || record.commits_in_doubt.iter().filter(|c| c.cause == cause);
+        let all = of_cause().count();
+        let resolved = resolved(of_cause());
+        (all > 0).then(|| format!("{} {words} ({resolved})", count(as_u64(all))))
+    })
+    .collect();
     (!told.is_empty()).then(|| told.join(", "))
+}
+
+fn resolved<'a>(doubts: impl Iterator<Item = &'a CommitInDoubt>) -> String {
+    let (mut applied, mut not, mut unresolved) = (0, 0, 0);
+    for doubt in doubts {
+        match doubt.applied {
+            Some(true) => applied += 1,
+            Some(false) => not += 1,
+            None => unresolved += 1,
+        }
+    }
+    let word = if applied > 0 { "not" } else { "not applied" };
+    let told: Vec<String> = [
+        (applied, "applied"),
+        (not, word),
+        (unresolved, "unresolved"),
+    ]
+    .into_iter()
+    .filter(|(n, _)| *n > 0)
+    .map(|(n, word)| format!("{} {word}", count(n)))
+    .collect();
+    told.join(", ")
+}
+
+/// Why a commit was in doubt.
+pub(crate) fn doubt_cause(doubt: &CommitInDoubt) -> &'static str {
+    match doubt.cause {
+        Some(DoubtCause::Fault) => "fault or deadline",
+        Some(DoubtCause::Cancelled) => "planned cancellation",
+        None => "not told",
+    }
 }
 
 /// The most connections that the pool may hold; none without a limit.

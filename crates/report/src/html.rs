@@ -67,7 +67,10 @@ fn lead(record: &Record) -> Markup {
             }
             h1 {
                 span.verdict { span.sign aria-hidden="true" { (mark.sign) } (mark.word) }
-                span.sentence { (headline::sentence(record)) }
+                span.sentence {
+                    (headline::sentence(record))
+                    @if let Some(text) = headline::without_recovery(record) { " " b { (text) "." } }
+                }
             }
             (notices(record))
             (key_numbers(record))

@@ -41,6 +41,9 @@ fn lead(record: &Record, out: &mut String) -> fmt::Result {
     let scenario = inline(&record.run.scenario);
     writeln!(out, "## {} {} · {scenario}\n", mark.sign, mark.word)?;
     writeln!(out, "{}\n", inline(&headline::sentence(record)))?;
+    if let Some(text) = headline::without_recovery(record) {
+        writeln!(out, "> **{text}.**\n")?;
+    }
     if let Some(reason) = &record.run.partial {
         writeln!(
             out,
@@ -63,7 +66,7 @@ fn lead(record: &Record, out: &mut String) -> fmt::Result {
         out.push('\n');
     }
     let o = &record.outcomes;
-    let doubts = headline::doubts(record).map_or_else(String::new, |d| format!(" ({d})"));
+    let doubts = headline::doubts(record).map_or_else(String::new, |d| format!(": {d}"));
     writeln!(
         out,
         "| operations | ok | in doubt | connections, peak | response p99 |"
@@ -214,8 +217,11 @@ fn doubts(record: &Record, out: &mut String) -> fmt::Result {
     }
     let heading = counted(headline::as_u64(all.len()), "commit");
     writeln!(out, "<details><summary>{heading} in doubt</summary>\n")?;
-    writeln!(out, "| op | COMMIT written at | the tables say |")?;
-    writeln!(out, "|---:|---:|---|")?;
+    writeln!(
+        out,
+        "| op | COMMIT written at | in doubt by | the tables say |"
+    )?;
+    writeln!(out, "|---:|---:|---|---|")?;
     for c in all.iter().take(ROWS_MAX) {
         let found = match c.applied {
             Some(true) => "applied",
@@ -224,9 +230,10 @@ fn doubts(record: &Record, out: &mut String) -> fmt::Result {
         };
         writeln!(
             out,
-            "| {} | {} | {found} |",
+            "| {} | {} | {} | {found} |",
             c.op,
-            moment_u(c.commit_sent_us)
+            moment_u(c.commit_sent_us),
+            headline::doubt_cause(c),
         )?;
     }
     more(all.len(), out)?;

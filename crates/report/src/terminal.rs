@@ -13,6 +13,11 @@ pub const MAX_LINES: usize = 12;
 const MIN_WIDTH: usize = 64;
 /// Width of the column of labels.
 const LABEL: usize = 12;
+/// How many lines of findings are worth more than the details of operations and faults.
+const FINDINGS_MIN: usize = 2;
+/// How many lines operations and faults may take, the best first. The last leaves room enough for
+/// the findings whatever a record holds.
+const SHAPES: [Shape; 3] = [Shape(2, 2), Shape(1, 2), Shape(1, 1)];
 
 /// How a terminal wants its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,28 +45,28 @@ pub fn terminal(record: &Record, style: TerminalStyle) -> String {
         color: style.color,
         width: style.width.max(MIN_WIDTH),
     };
-    let mut top = vec![painter.title(record)];
-    top.extend(partial(record).map(|text| painter.line("partial", &text)));
-    let mut bottom = vec![
-        painter.guarantees(record),
-        painter.line("operations", &operations(record)),
-    ];
-    bottom.extend(painter.objectives(record));
-    bottom.extend(painter.faults(record));
-    bottom.push(painter.line("latency", &latency(record)));
-    bottom.extend(connections(record).map(|text| painter.line("connections", &text)));
-    bottom.push(format!(
-        "  {:LABEL$}{}",
-        "replay",
-        one_line(&record.run.replay)
-    ));
-
-    let room = MAX_LINES - top.len() - bottom.len();
-    let mut lines = top;
-    lines.extend(painter.findings(record, room));
+    let mut lines = painter.top(record);
+    let findings = painter.findings(record);
+    let room = MAX_LINES - lines.len() - findings.len().min(FINDINGS_MIN);
+    let [best, rest @ ..] = SHAPES;
+    let bottom = rest
+        .into_iter()
+        .fold(painter.bottom(record, best), |bottom, shape| {
+            if bottom.len() <= room {
+                bottom
+            } else {
+                painter.bottom(record, shape)
+            }
+        });
+    let room = MAX_LINES - lines.len() - bottom.len();
+    lines.extend(painter.fitting(findings, room));
     lines.extend(bottom);
     lines.join("\n") + "\n"
 }
+
+/// The most lines for the operations, and for the faults.
+#[derive(Debug, Clone, Copy)]
+struct Shape(usize, usize);
 
 struct Painter {
     color: Color,
@@ -69,6 +74,33 @@ struct Painter {
 }
 
 impl Painter {
+    /// The verdict, and what must be known along with it.
+    fn top(&self, record: &Record) -> Vec<String> {
+        let mut lines = vec![self.title(record)];
+        if let Some(text) = headline::without_recovery(record) {
+            let mark = Mark {
+                sign: "!",
+                word: "recovery",
+                tone: Tone::Open,
+            };
+            lines.push(self.marked(mark, &text));
+        }
+        lines.extend(partial(record).map(|text| self.line("partial", &text)));
+        lines
+    }
+
+    fn bottom(&self, record: &Record, Shape(operations, faults): Shape) -> Vec<String> {
+        let mut lines = vec![self.guarantees(record)];
+        lines.extend(self.operations(record, operations));
+        lines.extend(self.objectives(record));
+        lines.extend(self.faults(record, faults));
+        lines.push(self.line("latency", &latency(record)));
+        lines.extend(connections(record).map(|text| self.line("connections", &text)));
+        let replay = one_line(&record.run.replay);
+        lines.push(format!("  {:LABEL$}{replay}", "replay"));
+        lines
+    }
+
     fn title(&self, record: &Record) -> String {
         let mark = headline::verdict_mark(record.verdict);
         let verdict = format!("{} {}", mark.sign, mark.word);
@@ -132,11 +164,36 @@ impl Painter {
         (!told.is_empty()).then(|| self.line("objectives", &told.join(" · ")))
     }
 
+    /// What ops came to; the commits in doubt get a line of their own when one does not hold it.
+    fn operations(&self, record: &Record, most: usize) -> Vec<String> {
+        let room = self.width - LABEL - 2;
+        let counts = operations(record);
+        let (Some(long), Some(short)) = (headline::doubts(record), headline::short_doubts(record))
+        else {
+            return vec![self.line("operations", &counts)];
+        };
+        let inline = format!("{counts}: {long}");
+        if inline.chars().count() <= room {
+            vec![self.line("operations", &inline)]
+        } else if most == 1 {
+            vec![self.line("operations", &format!("{counts}: {short}"))]
+        } else {
+            let fits = long.chars().count() <= room;
+            vec![
+                self.line("operations", &counts),
+                self.line("in doubt", if fits { &long } else { &short }),
+            ]
+        }
+    }
+
     /// The faults on one line, or on two when one does not hold them.
-    fn faults(&self, record: &Record) -> Vec<String> {
+    fn faults(&self, record: &Record, most: usize) -> Vec<String> {
         const SEPARATOR: &str = " · ";
         let room = self.width - LABEL - 2;
         let told: Vec<String> = record.faults.iter().map(fault).collect();
+        if most == 1 && !told.is_empty() {
+            return vec![self.line("faults", &told.join(SEPARATOR))];
+        }
         let mut used = 0;
         let fitting = told.iter().take_while(|text| {
             used += text.chars().count() + SEPARATOR.chars().count();
@@ -150,8 +207,8 @@ impl Painter {
             .collect()
     }
 
-    /// What went wrong, most important first, in at most `room` lines.
-    fn findings(&self, record: &Record, room: usize) -> Vec<String> {
+    /// What went wrong, most important first.
+    fn findings(&self, record: &Record) -> Vec<String> {
         let mut lines: Vec<String> = headline::violated(record)
             .map(|g| {
                 let shown = g.evidence.first().unwrap_or(&g.summary);
@@ -176,6 +233,11 @@ impl Painter {
             let new = reasons.filter(|reason| Some(*reason) != known);
             lines.extend(new.map(|reason| self.line("because", &one_line(reason))));
         }
+        lines
+    }
+
+    /// As many lines as there is room for; the rest is counted.
+    fn fitting(&self, mut lines: Vec<String>, room: usize) -> Vec<String> {
         if lines.len() > room {
             let hidden = lines.len() - (room - 1);
             lines.truncate(room - 1);
@@ -226,13 +288,12 @@ fn tally(record: &Record) -> String {
 
 fn operations(record: &Record) -> String {
     let o = &record.outcomes;
-    let doubts = headline::doubts(record).map_or_else(String::new, |d| format!(" ({d})"));
     let stuck = match o.stuck {
         0 => String::new(),
         n => format!(" · {} stuck", count(n)),
     };
     format!(
-        "{}: {} ok · {} failed · {} shed · {} in doubt{doubts}{stuck}",
+        "{}: {} ok · {} failed · {} shed{stuck} · {} in doubt",
         count(o.offered),
         count(o.ok),
         count(o.fail),

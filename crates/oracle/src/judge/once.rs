@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::tally::{Tally, not_checked};
 use crate::figures::{Seconds, counted, grouped};
-use crate::{Ending, Guarantee, GuaranteeResult, Observations, OpRecord, Outcome};
+use crate::{DoubtCause, Ending, Guarantee, GuaranteeResult, Observations, OpRecord, Outcome};
 
 /// How often an op may occur in the op log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,8 +20,15 @@ struct Figures {
     failed_absent: u64,
     rolled_back_absent: u64,
     shed_absent: u64,
-    doubt_applied: u64,
-    doubt_absent: u64,
+    by_fault: Doubts,
+    by_cancellation: Doubts,
+}
+
+/// Ops with an unknown outcome, resolved by the op log.
+#[derive(Debug, Default)]
+struct Doubts {
+    applied: u64,
+    absent: u64,
 }
 
 /// Checks the op log, whose index is not unique, so that it can hold an op twice: an acknowledged
@@ -113,8 +120,16 @@ impl Figures {
     fn count(&mut self, op: &OpRecord, expected: Expected, found: u64) {
         let figure = match (expected, op.ending, op.outcome) {
             (Expected::Once, ..) => &mut self.present_once,
-            (Expected::AtMostOnce, ..) if found == 0 => &mut self.doubt_absent,
-            (Expected::AtMostOnce, ..) => &mut self.doubt_applied,
+            (Expected::AtMostOnce, ..) => {
+                let doubts = match DoubtCause::of(op) {
+                    DoubtCause::Fault => &mut self.by_fault,
+                    DoubtCause::Cancelled => &mut self.by_cancellation,
+                };
+                match found {
+                    0 => &mut doubts.absent,
+                    _ => &mut doubts.applied,
+                }
+            }
             (Expected::Never, _, Outcome::Shed) => &mut self.shed_absent,
             (Expected::Never, Ending::Rollback, Outcome::Ok) => &mut self.rolled_back_absent,
             (Expected::Never, ..) => &mut self.failed_absent,
@@ -134,14 +149,19 @@ impl Figures {
                 parts.push(format!("{} {what}", grouped(count)));
             }
         }
-        let doubt = self.doubt_applied + self.doubt_absent;
-        if doubt > 0 {
-            parts.push(format!(
-                "{} in doubt ({} applied, {} not)",
-                grouped(doubt),
-                grouped(self.doubt_applied),
-                grouped(self.doubt_absent)
-            ));
+        for (doubts, cause) in [
+            (&self.by_fault, "by faults"),
+            (&self.by_cancellation, "by cancellation"),
+        ] {
+            let all = doubts.applied + doubts.absent;
+            if all > 0 {
+                parts.push(format!(
+                    "{} in doubt {cause} ({} applied, {} not)",
+                    grouped(all),
+                    grouped(doubts.applied),
+                    grouped(doubts.absent)
+                ));
+            }
         }
         format!("{ops}: {}", parts.join(", "))
     }
@@ -151,7 +171,8 @@ impl Figures {
 mod tests {
     use super::op_log;
     use crate::fixture::{
-        World, cancelled, committed, failed, in_doubt, panicked, rolled_back, shed,
+        World, cancelled, cancelled_in_doubt, committed, failed, in_doubt, panicked, rolled_back,
+        shed,
     };
     use crate::{Ending, GuaranteeStatus, OpRecord, Outcome};
 
@@ -184,7 +205,23 @@ mod tests {
         assert_eq!(
             result.summary,
             "9 ops: 2 ok present once, 1 rolled back absent, 3 failed absent, 1 shed absent, \
-             2 in doubt (1 applied, 1 not)"
+             2 in doubt by faults (1 applied, 1 not)"
+        );
+    }
+
+    #[test]
+    fn doubts_by_cancellation_are_counted_apart_from_those_by_faults() {
+        let mut world = World::with_ops([
+            in_doubt(0),
+            cancelled_in_doubt(1),
+            cancelled_in_doubt(2),
+            cancelled_in_doubt(3),
+        ]);
+        world.store.op_log = [(1, 1), (3, 1)].into();
+        assert_eq!(
+            op_log(&world.observations()).summary,
+            "4 ops: 0 ok present once, 1 in doubt by faults (0 applied, 1 not), \
+             3 in doubt by cancellation (2 applied, 1 not)"
         );
     }
 

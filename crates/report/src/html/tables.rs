@@ -108,8 +108,8 @@ fn doubts(record: &Record) -> Markup {
             p { "None: of every COMMIT that was written, the caller learned the outcome." }
         } @else {
             p {
-                "COMMIT was written, and the answer never came, so the caller could not know. "
-                "Looked up in the op log afterwards: " b { (headline::doubts(record).unwrap_or_default()) } "."
+                "COMMIT was written, and its caller never got the answer: a fault or the deadline took it, "
+                "or the caller was cancelled, as planned. Looked up in the op log afterwards: " b { (headline::doubts(record).unwrap_or_default()) } "."
             }
             details open[all.len() <= 12] {
                 summary { (counted(headline::as_u64(all.len()), "commit")) " in doubt, and how each resolved" }
@@ -118,6 +118,7 @@ fn doubts(record: &Record) -> Markup {
                         thead { tr {
                             th.number scope="col" { "op" }
                             th.number scope="col" { "COMMIT written at" }
+                            th scope="col" { "in doubt by" }
                             th scope="col" { "the op log says" }
                         } }
                         tbody {
@@ -125,6 +126,7 @@ fn doubts(record: &Record) -> Markup {
                                 tr {
                                     td.number { (c.op) }
                                     td.number { (moment_u(c.commit_sent_us)) }
+                                    td { (headline::doubt_cause(c)) }
                                     td { (resolution(c.applied)) }
                                 }
                             }

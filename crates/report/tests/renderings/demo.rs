@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 
 use hdrhistogram::Histogram;
 use poolproof_oracle::{
-    CommitInDoubt, Ending, ErrorCategory, FaultEffect, FaultEvent, Guarantee, GuaranteeResult,
-    GuaranteeStatus, OpCounts, OpRecord, Outcome, Verdict,
+    CommitInDoubt, DoubtCause, Ending, ErrorCategory, FaultEffect, FaultEvent, Guarantee,
+    GuaranteeResult, GuaranteeStatus, OpCounts, OpRecord, Outcome, Verdict,
 };
 use poolproof_report::{
     Connections, Environment, ErrorCount, FaultReport, HistogramRecord, Latencies, LoadInfo,
@@ -89,6 +89,7 @@ fn doubts(ops: &[OpRecord]) -> Vec<CommitInDoubt> {
             op: op.id,
             commit_sent_us: op.commit_sent_us.unwrap(),
             applied: Some(op.id % 2 == 1),
+            cause: Some(DoubtCause::Fault),
         })
         .collect()
 }
@@ -385,6 +386,28 @@ pub(crate) fn invalid() -> Record {
     record.objectives[0].status = GuaranteeStatus::Void("the load generator lagged".into());
     record.guarantees[6].status =
         GuaranteeStatus::Void("no commit was in doubt: reset-all had no effect".into());
+    record
+}
+
+/// The passed run with commits in doubt by faults and by cancellation, and with three of its four
+/// faults not recovered from, which no objective forbids.
+pub(crate) fn passed_without_recovery() -> Record {
+    let mut record = passed();
+    for fault in &mut record.faults[1..] {
+        fault.recovery_us = None;
+    }
+    record.objectives.clear();
+    let doubt = |op, applied, cause| CommitInDoubt {
+        op,
+        commit_sent_us: op * 2_500,
+        applied: Some(applied),
+        cause: Some(cause),
+    };
+    let by_faults = [(2_109, true), (2_113, true), (2_114, false)]
+        .map(|(op, applied)| doubt(op, applied, DoubtCause::Fault));
+    let by_cancellation = (0..13).map(|i| doubt(3_000 + i, i < 10, DoubtCause::Cancelled));
+    record.commits_in_doubt = by_faults.into_iter().chain(by_cancellation).collect();
+    record.outcomes.info = 16;
     record
 }
 

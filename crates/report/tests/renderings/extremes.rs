@@ -28,7 +28,7 @@ pub(crate) fn hostile() -> Record {
 
 /// Replaces every text but the words that the schema fixes.
 fn poison(value: &mut Value) {
-    const FIXED: [&str; 5] = ["schema", "hdr", "verdict", "guarantee", "status"];
+    const FIXED: [&str; 6] = ["schema", "hdr", "verdict", "guarantee", "status", "cause"];
     match value {
         Value::String(text) => HOSTILE.clone_into(text),
         Value::Array(items) => items.iter_mut().for_each(poison),
@@ -86,6 +86,7 @@ pub(crate) fn huge() -> Record {
         op: max,
         commit_sent_us: max,
         applied: None,
+        cause: None,
     };
     record.commits_in_doubt = vec![doubt; 5_000];
     record.timeline = (0..3_000).map(full_bucket).collect();

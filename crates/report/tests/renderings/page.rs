@@ -31,6 +31,7 @@ static PAGES: LazyLock<Vec<(&str, String)>> = LazyLock::new(|| {
     [
         ("passed", demo::passed()),
         ("failed", demo::failed()),
+        ("without-recovery", demo::passed_without_recovery()),
         ("invalid", demo::invalid()),
         ("partial", demo::partial()),
         ("empty", demo::empty()),
@@ -119,6 +120,32 @@ fn every_fault_tells_its_effect_and_its_recovery() {
     // Not recovered: shaded to the end of the axis on the track and on every plot.
     assert!(failed.contains("x=\"32.50%\" y=\"2\" width=\"67.50%\""));
     assert!(failed.contains("not recovered") && failed.contains("not within the run"));
+}
+
+#[test]
+fn a_pass_says_in_its_headline_which_part_did_not_recover() {
+    let headline = |record: &Record| {
+        let page = html(record);
+        let h1 = page.split("<h1>").nth(1).unwrap();
+        h1.split("</h1>").next().unwrap().to_owned()
+    };
+    let told = headline(&demo::passed_without_recovery());
+    assert!(told.contains("PASS"), "{told}");
+    assert!(
+        told.contains("3 of 4 faults without recovery within the load."),
+        "{told}"
+    );
+    assert!(!headline(&demo::passed()).contains("recovery"));
+}
+
+#[test]
+fn commits_in_doubt_tell_what_left_them_in_doubt() {
+    let page = html(&demo::passed_without_recovery());
+    let told = "3 by faults (2 applied, 1 not), 13 by cancellation (10 applied, 3 not)";
+    // Among the key numbers, and above the table.
+    assert_eq!(page.matches(told).count(), 2);
+    assert_eq!(page.matches("<td>fault or deadline</td>").count(), 3);
+    assert_eq!(page.matches("<td>planned cancellation</td>").count(), 13);
 }
 
 #[test]

@@ -10,6 +10,7 @@ fn what_is_written_reads_back_the_same() {
     for mut record in [
         demo::passed(),
         demo::failed(),
+        demo::passed_without_recovery(),
         demo::invalid(),
         demo::partial(),
         demo::empty(),
@@ -55,6 +56,25 @@ fn a_record_of_before_the_connection_figures_still_reads() {
 }
 
 #[test]
+fn a_record_of_before_the_causes_of_doubt_still_reads() {
+    let mut document: Value = serde_json::from_str(&json(&demo::passed())).unwrap();
+    for doubt in document["commits_in_doubt"].as_array_mut().unwrap() {
+        assert_eq!(
+            doubt.as_object_mut().unwrap().remove("cause").unwrap(),
+            "fault"
+        );
+    }
+    let record = parse(&document.to_string()).unwrap();
+    assert!(
+        record
+            .commits_in_doubt
+            .iter()
+            .all(|doubt| doubt.cause.is_none())
+    );
+    assert_eq!(record.commits_in_doubt.len(), 4);
+}
+
+#[test]
 fn the_schema_names_itself() {
     let schema = schema();
     assert_eq!(schema["$id"], "urn:poolproof:schema:result:v1");
@@ -69,6 +89,7 @@ fn records_follow_the_schema() {
     for record in [
         demo::passed(),
         demo::failed(),
+        demo::passed_without_recovery(),
         demo::invalid(),
         demo::partial(),
         demo::empty(),

@@ -14,6 +14,7 @@ fn all() -> Vec<Record> {
         demo::passed(),
         demo::failed(),
         demo::invalid(),
+        demo::passed_without_recovery(),
         demo::partial(),
         demo::empty(),
         extremes::hostile(),
@@ -55,6 +56,75 @@ fn terminal_tells_a_partial_run() {
 }
 
 #[test]
+fn terminal_tells_a_pass_without_recovery_in_80_columns() {
+    let narrow = TerminalStyle { width: 80, ..PLAIN };
+    insta::assert_snapshot!(terminal(&demo::passed_without_recovery(), narrow));
+}
+
+/// Returns the words on what did not recover, for a run in which these faults were seen and these
+/// recovered.
+fn recovery_line(faults: [(bool, Option<u64>); 4]) -> Option<String> {
+    let mut record = demo::passed();
+    for (fault, (seen, recovery_us)) in record.faults.iter_mut().zip(faults) {
+        fault.event.effect.seen = seen;
+        fault.recovery_us = recovery_us;
+    }
+    let text = terminal(&record, PLAIN);
+    let line = text.lines().find(|line| line.starts_with("  ! recovery"))?;
+    Some(line["  ! recovery  ".len()..].to_owned())
+}
+
+#[test]
+fn every_verdict_tells_of_faults_without_recovery() {
+    let (back, never) = ((true, Some(7)), (true, None));
+    let unseen = (false, None);
+    for (faults, told) in [
+        ([back, back, back, back], None),
+        ([back, back, (true, Some(0)), never], Some("1 of 4 faults")),
+        ([never, never, never, never], Some("4 of 4 faults")),
+        // What was not seen is no fault to recover from.
+        ([unseen, never, back, back], Some("1 of 3 faults")),
+        ([unseen, unseen, unseen, never], Some("1 of 1 fault")),
+        ([unseen, back, back, back], None),
+    ] {
+        let told = told.map(|faults| format!("{faults} without recovery within the load"));
+        assert_eq!(recovery_line(faults), told);
+    }
+    assert!(terminal(&demo::failed(), PLAIN).contains("1 of 4 faults without recovery"));
+}
+
+#[test]
+fn commits_in_doubt_are_told_by_their_cause() {
+    let mut record = demo::passed_without_recovery();
+    let told = |record: &Record| {
+        let text = terminal(
+            record,
+            TerminalStyle {
+                width: 200,
+                ..PLAIN
+            },
+        );
+        let line = text.lines().find(|l| l.contains("in doubt: ")).unwrap();
+        line.split("in doubt: ").nth(1).unwrap().to_owned()
+    };
+    for doubt in &mut record.commits_in_doubt[3..] {
+        doubt.applied = Some(true);
+    }
+    assert_eq!(
+        told(&record),
+        "3 by faults (2 applied, 1 not), 13 by cancellation (13 applied)"
+    );
+    record.commits_in_doubt.drain(..2);
+    record.commits_in_doubt[1].cause = None;
+    record.commits_in_doubt[2].applied = None;
+    assert_eq!(
+        told(&record),
+        "1 by faults (1 not applied), 12 by cancellation (11 applied, 1 unresolved), \
+         1 by an unknown cause (1 applied)"
+    );
+}
+
+#[test]
 fn terminal_never_takes_more_than_its_lines_and_its_width() {
     for record in all().into_iter().chain((0..8).map(extremes::broken)) {
         for width in [20, 80, 100] {
@@ -90,10 +160,16 @@ fn terminal_says_the_same_without_colour() {
 
 #[test]
 fn findings_that_do_not_fit_are_counted() {
-    let text = terminal(&extremes::all_broken(), PLAIN);
-    assert_eq!(text.lines().count(), MAX_LINES);
-    assert!(text.contains("8 more in the report"), "{text}");
-    assert!(text.contains("✗ violated  L1"), "{text}");
+    let mut record = extremes::all_broken();
+    record.commits_in_doubt = demo::passed_without_recovery().commits_in_doubt;
+    // Where lines are short, findings come before the rest of operations and faults.
+    for width in [80, 100] {
+        let text = terminal(&record, TerminalStyle { width, ..PLAIN });
+        assert_eq!(text.lines().count(), MAX_LINES);
+        assert!(text.contains("8 more in the report"), "{text}");
+        assert!(text.contains("✗ violated  L1"), "{text}");
+        assert!(text.contains("in doubt: 3 by"), "{text}");
+    }
 }
 
 #[test]
@@ -107,6 +183,11 @@ fn a_command_is_never_cut() {
 #[test]
 fn markdown_tells_a_pass() {
     insta::assert_snapshot!(markdown(&demo::passed()));
+}
+
+#[test]
+fn markdown_tells_a_pass_without_recovery() {
+    insta::assert_snapshot!(markdown(&demo::passed_without_recovery()));
 }
 
 #[test]
