@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn an_overlap_is_as_long_as_a_microsecond_by_microsecond_count() {
-        let late = [(10, 30), (30, 45), (60, 75), (62, 90), (110, 125)];
+        let late = [(10, 30), (30, 45), (60, 75), (62, 90), (64, 80), (110, 125)];
         let stalls = stalls(&late);
         let stalled = |at: &u64| late.iter().any(|(start, end)| (start..end).contains(&at));
         for from in 0..130 {
