@@ -28,7 +28,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the built-in quickstart scenario: 20 seconds of load, four faults, one verdict
+    /// Run the built-in quickstart scenario: 20 seconds of load, five faults, one verdict
     ///
     /// The scenario is scenarios/quickstart.toml of the sources, built into this program.
     #[command(after_help = exit::HELP)]
@@ -107,7 +107,8 @@ pub(crate) struct RunArgs {
 
     /// How long to offer load, such as 20s or 2m; the scenario says unless given
     ///
-    /// When the faults of the scenario do not fit, their times shrink in proportion.
+    /// When the faults of the scenario do not fit, their times shrink in proportion, down to 1s
+    /// for all and 100ms for each that lasts; less is refused.
     #[arg(long, value_name = "D", value_parser = positive_duration)]
     pub(crate) duration: Option<Duration>,
 

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 
 use miette::{
     Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
@@ -12,6 +13,9 @@ use poolproof_run::{Problem, ScenarioError};
 
 use crate::command::CommandError;
 use crate::output;
+
+/// How many problems of a scenario are shown: nobody mends more before running it again.
+const SHOWN: usize = 20;
 
 /// Shows an error on standard error.
 pub(crate) fn show(error: &CommandError) {
@@ -43,6 +47,9 @@ pub(crate) fn render(error: &CommandError, theme: GraphicalTheme, width: usize) 
         }
     }
     if let CommandError::Scenario(scenario) = error {
+        if let Some(more @ 1..) = scenario.problems.len().checked_sub(SHOWN) {
+            text.extend(["\nand ", &more.to_string(), " more\n"]);
+        }
         let count = match scenario.problems.len() {
             1 => "1 problem".to_owned(),
             many => format!("{many} problems"),
@@ -55,11 +62,11 @@ pub(crate) fn render(error: &CommandError, theme: GraphicalTheme, width: usize) 
 
 fn findings(error: &CommandError) -> Vec<Finding<'_>> {
     match error {
-        CommandError::Scenario(scenario) => scenario
-            .problems
-            .iter()
-            .map(|problem| Finding::of_problem(scenario, problem))
-            .collect(),
+        CommandError::Scenario(scenario) => {
+            let text: Arc<str> = scenario.source_text.as_str().into();
+            let place = |problem| Finding::of_problem(scenario, &text, problem);
+            scenario.problems.iter().take(SHOWN).map(place).collect()
+        }
         other => vec![Finding {
             message: other.to_string(),
             help: other.help(),
@@ -76,13 +83,12 @@ struct Finding<'e> {
     message: String,
     help: Option<String>,
     cause: Option<&'e (dyn Error + 'static)>,
-    place: Option<NamedSource<String>>,
+    place: Option<NamedSource<Arc<str>>>,
     labels: Vec<LabeledSpan>,
 }
 
 impl<'e> Finding<'e> {
-    fn of_problem(scenario: &ScenarioError, problem: &'e Problem) -> Self {
-        let text = &scenario.source_text;
+    fn of_problem(scenario: &ScenarioError, text: &Arc<str>, problem: &'e Problem) -> Self {
         let label = |span: &std::ops::Range<usize>, words: &str| {
             let start = span.start.min(text.len());
             LabeledSpan::new(
@@ -99,7 +105,7 @@ impl<'e> Finding<'e> {
             message: problem.message.clone(),
             help: problem.help.clone(),
             cause: None,
-            place: Some(NamedSource::new(&scenario.file_name, text.clone())),
+            place: Some(NamedSource::new(&scenario.file_name, Arc::clone(text))),
             labels,
         }
     }

@@ -58,6 +58,11 @@ fn mistakes_of_the_user_exit_with_2_and_start_nothing() {
     let misspelt = QUICKSTART.replace("pool_size", "pool_sise");
     let misspelt = scenario(dir.path(), "misspelt.toml", &misspelt);
     let good = scenario(dir.path(), "good.toml", QUICKSTART);
+    let calm = scenario(dir.path(), "calm.toml", CALM);
+    let endless = scenario(dir.path(), "endless.toml", &"# no end\n".repeat(120_000));
+    let folder = dir.path().to_str().unwrap();
+    let astray = dir.path().join("nosuch/r.json");
+    let astray = astray.to_str().unwrap();
     let remote = "postgres://app:s3cret@db.example.com/shop";
     #[rustfmt::skip]
     let cases: &[(&[&str], &str)] = &[
@@ -80,6 +85,12 @@ fn mistakes_of_the_user_exit_with_2_and_start_nothing() {
         (&["demo", "--duration", "0s"], "must be longer than nothing"),
         (&["demo", "--duration", "700h", "--out", out], "choose a shorter --duration"),
         (&["demo", "--json", "-", "--md", "-", "--out", out], "json and md cannot both go to standard output"),
+        (&["demo", "--json", astray, "--out", out], "nosuch/r.json of --json cannot be written"),
+        (&["demo", "--junit", "/proc/nowhere/j.xml", "--out", out], "/proc/nowhere/j.xml of --junit cannot be written"),
+        (&["demo", "--md", folder, "--out", out], "is a directory"),
+        (&["run", &endless, "--out", out], "endless.toml is longer than a scenario can be"),
+        (&["demo", "--duration", "1ms", "--out", out], "--duration 1s"),
+        (&["run", &calm, "--duration", "1ms", "--out", out], "no operation would arrive within 1ms"),
         (&["check"], "POOLPROOF_DATABASE_URL is not set"),
         (&["report", &good], "holds no record of a run"),
         (&["report", "nosuch.json"], "nosuch.json cannot be read"),
@@ -221,7 +232,8 @@ fn a_calm_run_passes_and_leaves_its_reports() {
     let dir = tempfile::tempdir().unwrap();
     let calm = scenario(dir.path(), "calm.toml", CALM);
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    let (out, json, junit, md) = (path("out"), path("r.json"), path("j.xml"), path("r.md"));
+    // The folder of the first does not exist before the run makes it.
+    let (out, json, junit, md) = (path("out"), path("out/r.json"), path("j.xml"), path("r.md"));
     let (code, stdout, stderr) = run(&[
         "run", &calm, "--quiet", "--seed", "5", "--out", &out, "--json", &json, "--junit", &junit,
         "--md", &md,
@@ -273,6 +285,112 @@ fn standard_output_can_be_the_record_alone() {
     let record: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(record["schema"], "poolproof.result/v1");
     assert!(stderr.contains("✓ PASS"), "{stderr}");
+}
+
+/// Goal: what CI goes by survives a copy that cannot be written. Method: a pool with a planted
+/// bug, and a device that is always full.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_copy_that_cannot_be_written_does_not_hide_a_failed_guarantee() {
+    let dir = tempfile::tempdir().unwrap();
+    let calm = scenario(dir.path(), "calm.toml", CALM);
+    let out = dir.path().join("out");
+    let out = out.to_str().unwrap();
+    let full = ["--json", "/dev/full", "--out", out, "--quiet"];
+    for (subject, expected, verdict) in [("planted:leak", 1, "✗ FAIL"), ("poolproof", 3, "✓ PASS")]
+    {
+        let arguments = [&["run", &calm, "--subject", subject], &full[..]].concat();
+        let (code, stdout, stderr) = run(&arguments);
+        assert_eq!(code, expected, "{stdout}{stderr}");
+        assert!(stdout.starts_with(verdict), "{stdout}");
+        assert!(stderr.contains("/dev/full cannot be written"), "{stderr}");
+    }
+}
+
+/// Goal: a report that cannot be written costs neither the verdict nor its exit code. Method: a
+/// folder stands where the link `latest` belongs, which is written last.
+#[test]
+fn a_run_without_a_report_still_tells_its_verdict() {
+    let dir = tempfile::tempdir().unwrap();
+    let calm = scenario(dir.path(), "calm.toml", CALM);
+    let (out, copy) = (dir.path().join("out"), dir.path().join("out/r.json"));
+    fs::create_dir_all(out.join("latest/in the way")).unwrap();
+    let (out, copy) = (out.to_str().unwrap(), copy.to_str().unwrap());
+    let common = ["--out", out, "--json", copy];
+    for (subject, expected, verdict) in [("planted:leak", 1, "✗ FAIL"), ("poolproof", 3, "✓ PASS")]
+    {
+        let (code, stdout, stderr) =
+            run(&[&["run", &calm, "--subject", subject], &common[..]].concat());
+        assert_eq!(code, expected, "{stdout}{stderr}");
+        assert!(stdout.starts_with(verdict), "{stdout}");
+        let said = "the scenario calm was run, but its report could not be written";
+        assert!(stderr.contains(said), "{stderr}");
+        assert!(stderr.contains("out/latest"), "{stderr}");
+        assert!(!stderr.contains("report.html"), "{stderr}");
+        let record = fs::read_to_string(copy).unwrap();
+        assert!(record.contains("poolproof.result/v1"), "{record}");
+    }
+}
+
+#[test]
+fn of_many_problems_in_a_scenario_the_first_are_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let broken = scenario(dir.path(), "broken.toml", &"a = 1\n".repeat(80_000));
+    let (code, stdout, stderr) = run(&["run", &broken]);
+    assert_eq!((code, stdout.as_str()), (2, ""));
+    assert_eq!(stderr.matches("duplicate key").count(), 20);
+    let end = "\nand 79979 more\n\n79999 problems in ";
+    assert!(stderr.contains(end), "{}", &stderr[stderr.len() - 300..]);
+}
+
+/// Goal: doctor finds what would end a run. Method: a home that the server's user cannot reach,
+/// which only root can have.
+#[test]
+fn doctor_finds_a_home_that_the_servers_user_may_not_enter() {
+    if !nix::unistd::Uid::effective().is_root() {
+        println!("not tested: only root's servers run as another user");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();
+    let home = dir.path().join("home");
+    let doctor = poolproof(&["doctor"]).env("POOLPROOF_HOME", &home).output();
+    let (code, stdout, _) = told(doctor.unwrap());
+    assert_eq!(code, 3, "{stdout}");
+    let line = stdout.lines().find(|line| line.contains("cache")).unwrap();
+    assert!(line.starts_with("✗ missing"), "{line}");
+    assert!(line.contains("may not enter"), "{line}");
+    assert!(!home.exists(), "nothing is made");
+}
+
+/// Goal: the place for temporary files is what is blamed where it is missing, by doctor and by a
+/// run, and neither asks the network for a Postgres.
+#[test]
+fn a_missing_place_for_temporary_files_is_named_as_the_cause() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    let nowhere = dir.path().join("nowhere");
+    let in_nowhere = |arguments: &[&str]| {
+        let mut command = poolproof(arguments);
+        command
+            .env("TMPDIR", &nowhere)
+            .env("POOLPROOF_HOME", dir.path().join("home"))
+            .env("POOLPROOF_PG_DOWNLOAD_URL", "http://127.0.0.1:1/asked");
+        told(command.output().unwrap())
+    };
+    let (code, stdout, _) = in_nowhere(&["doctor"]);
+    assert_eq!(code, 3, "{stdout}");
+    let line = |topic| stdout.lines().find(|line| line.contains(topic)).unwrap();
+    let line = (line("temporary"), line("postgres"));
+    assert!(line.0.starts_with("✗ missing"), "{stdout}");
+    assert!(line.1.contains("TMPDIR"), "{stdout}");
+    assert!(!stdout.contains("install"), "{stdout}");
+
+    let out = dir.path().join("out");
+    let (code, _, stderr) = in_nowhere(&["demo", "--quiet", "--out", out.to_str().unwrap()]);
+    assert_eq!(code, 3, "{stderr}");
+    assert!(stderr.contains("TMPDIR"), "{stderr}");
+    assert!(!stderr.contains("127.0.0.1:1"), "{stderr}");
 }
 
 /// Starts a run of five minutes with a home of its own and waits until the load is on.

@@ -3,10 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use poolproof_run::{CheckError, ProxyServerError, RunError, ScenarioError, UrlError};
+use poolproof_run::{CheckError, ProxyServerError, RunError, ScenarioError, TooShort, UrlError};
 use thiserror::Error;
 
+use super::run::duration_word;
 use crate::args::URL_VARIABLE;
 use crate::exit;
 
@@ -25,6 +27,15 @@ pub(crate) enum CommandError {
         #[source]
         source: io::Error,
     },
+    #[error("{} of --{flag} cannot be written", path.display())]
+    Copy {
+        flag: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} is longer than a scenario can be", path.display())]
+    TooLong { path: PathBuf, most: u64 },
     #[error("standard output cannot be written")]
     Print(#[source] io::Error),
     #[error("a database URL stands in the place of a scenario file")]
@@ -46,8 +57,18 @@ pub(crate) enum CommandError {
     UrlNotText,
     #[error("{ops:.0} operations are more than a run can judge")]
     TooManyOps { ops: f64, most: u32 },
+    #[error("no operation would arrive within {}", duration_word(*duration))]
+    NoOps { duration: Duration },
+    #[error(transparent)]
+    TooShort(TooShort),
     #[error("the scenario {scenario} was not run")]
     Run {
+        scenario: String,
+        #[source]
+        source: Box<RunError>,
+    },
+    #[error("the scenario {scenario} was run, but its report could not be written")]
+    Unreported {
         scenario: String,
         #[source]
         source: Box<RunError>,
@@ -78,6 +99,8 @@ impl CommandError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Read { .. }
+            | Self::Copy { .. }
+            | Self::TooLong { .. }
             | Self::UrlAsFile
             | Self::Scenario(_)
             | Self::OneFileForMany { .. }
@@ -86,6 +109,8 @@ impl CommandError {
             | Self::NoUrl
             | Self::UrlNotText
             | Self::TooManyOps { .. }
+            | Self::NoOps { .. }
+            | Self::TooShort(_)
             | Self::Record { .. } => exit::USAGE,
             Self::Write { .. }
             | Self::Print(_)
@@ -94,7 +119,7 @@ impl CommandError {
             | Self::Proxy { .. }
             | Self::Signals(_)
             | Self::Runtime(_) => exit::ENVIRONMENT,
-            Self::Run { source, .. } => source.exit_code(),
+            Self::Run { source, .. } | Self::Unreported { source, .. } => source.exit_code(),
         }
     }
 
@@ -108,6 +133,12 @@ impl CommandError {
                 "the file is not UTF-8 text".to_owned()
             }
             Self::UrlAsFile => "name the database with --postgres, and a scenario file".to_owned(),
+            Self::Copy { .. } => "name a file in a folder that exists and that you may write to; \
+                                  nothing was started"
+                .to_owned(),
+            Self::TooLong { most, .. } => format!(
+                "{most} bytes are the most, a hundred times what scenarios have: is it another file?"
+            ),
             Self::Write { .. } => "check that the folder exists and has room".to_owned(),
             Self::OneFileForMany { .. } => {
                 "run them one by one, or take the files from each run's folder".to_owned()
@@ -121,7 +152,14 @@ impl CommandError {
             Self::TooManyOps { most, .. } => {
                 format!("rate × duration may be up to {most}: choose a shorter --duration")
             }
-            Self::Run { source, .. } => return source.help(),
+            Self::NoOps { .. } => "the scenario's rate says how many arrive in a second: choose a \
+                                   longer --duration"
+                .to_owned(),
+            Self::TooShort(TooShort { least, .. }) => format!(
+                "squeezed into that, nothing of them could be seen: the least is --duration {}",
+                duration_word(*least)
+            ),
+            Self::Run { source, .. } | Self::Unreported { source, .. } => return source.help(),
             Self::Check(source) => source.help(),
             Self::Record { .. } => {
                 "name a result.json that poolproof wrote, or the folder it is in".to_owned()

@@ -1,10 +1,12 @@
 //! `poolproof demo` and `poolproof run`.
 
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use poolproof_run::{
-    Finished, Interrupt, MAX_OPS, PostgresChoice, RemoteConsent, RunOptions, Scenario,
+    Finished, Interrupt, MAX_OPS, PostgresChoice, RemoteConsent, RunError, RunOptions, Scenario,
     check_blast_radius, execute, settled,
 };
 
@@ -16,6 +18,9 @@ use crate::{diagnose, exit, output};
 
 /// Ending a server takes about 0.1 s.
 const SETTLE_SILENTLY: Duration = Duration::from_secs(1);
+
+/// The longest scenario that is read.
+const SCENARIO_BYTES_MAX: u64 = 1 << 20;
 
 pub(super) async fn demo(args: RunArgs) -> Result<u8, CommandError> {
     let asked = Asked {
@@ -57,13 +62,37 @@ fn read(file: &Path) -> Result<Scenario, CommandError> {
         // Its password must not be repeated in a message about a missing file.
         return Err(CommandError::UrlAsFile);
     }
-    let text = report::read(file)?;
+    let text = scenario_text(file)?;
     let name = if output::is_standard(file) {
         "standard input".to_owned()
     } else {
         file.display().to_string()
     };
     Scenario::parse(&name, &text).map_err(CommandError::Scenario)
+}
+
+/// Reads a scenario, or refuses it before more of it is read than a scenario can have.
+fn scenario_text(file: &Path) -> Result<String, CommandError> {
+    let mut bytes = Vec::new();
+    let most = SCENARIO_BYTES_MAX + 1;
+    let read = if output::is_standard(file) {
+        io::stdin().take(most).read_to_end(&mut bytes)
+    } else {
+        File::open(file).and_then(|opened| opened.take(most).read_to_end(&mut bytes))
+    };
+    let unread = |source| CommandError::Read {
+        path: file.to_owned(),
+        source,
+    };
+    read.map_err(unread)?;
+    if bytes.len() as u64 == most {
+        return Err(CommandError::TooLong {
+            path: file.to_owned(),
+            most: SCENARIO_BYTES_MAX,
+        });
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| unread(io::Error::new(io::ErrorKind::InvalidData, error)))
 }
 
 async fn all(asked: Vec<Asked>, args: RunArgs) -> Result<u8, CommandError> {
@@ -137,30 +166,60 @@ async fn one(
     let Some(finished) = finished else {
         return Ok(exit::INTERRUPTED);
     };
-    let Finished {
-        record,
-        dir,
-        exit_code,
-    } = finished.map_err(|source| CommandError::Run {
-        scenario,
-        source: Box::new(source),
-    })?;
+    let (finished, unreported) = told(scenario, finished)?;
+    let mut code = present(&finished, args);
+    if let Some(error) = unreported {
+        diagnose::show(&error);
+        code = exit::worse(code, error.exit_code());
+    } else {
+        let page = finished.dir.join("report.html");
+        reporter.say(&format!("  report     {}", page.display()));
+    }
+    Ok(code)
+}
+
+/// Parts what is known of a run from what went wrong with reporting it.
+fn told(
+    scenario: String,
+    finished: Result<Finished, RunError>,
+) -> Result<(Finished, Option<CommandError>), CommandError> {
+    let mut error = match finished {
+        Ok(finished) => return Ok((finished, None)),
+        Err(error) => error,
+    };
+    let known = error.take_finished();
+    let took_place = matches!(error, RunError::Unreported { .. });
+    let source = Box::new(error);
+    let error = if took_place {
+        CommandError::Unreported { scenario, source }
+    } else {
+        CommandError::Run { scenario, source }
+    };
+    match known {
+        Some(finished) => Ok((finished, Some(error))),
+        None => Err(error),
+    }
+}
+
+/// Shows the verdict, writes the copies, and returns the exit code: what went wrong with either
+/// is told, but does not hide a verdict that is worse.
+fn present(finished: &Finished, args: &RunArgs) -> u8 {
     let copies = copies(args);
-    let verdict = poolproof_report::terminal(&record, output::stdout_style());
+    let verdict = poolproof_report::terminal(&finished.record, output::stdout_style());
+    let mut problems = Vec::new();
     if copies.iter().any(|(_, _, path)| output::is_standard(path)) {
         // Standard output is taken: what reads it wants nothing but the record.
         output::tell(&verdict);
     } else {
-        output::print(&verdict).map_err(CommandError::Print)?;
+        problems.extend(output::print(&verdict).err().map(CommandError::Print));
     }
     for (_, format, path) in copies {
-        report::write(&record, format, path)?;
+        problems.extend(report::write(&finished.record, format, path).err());
     }
-    reporter.say(&format!(
-        "  report     {}",
-        dir.join("report.html").display()
-    ));
-    Ok(exit_code)
+    problems.iter().fold(finished.exit_code, |code, problem| {
+        diagnose::show(problem);
+        exit::worse(code, problem.exit_code())
+    })
 }
 
 /// Runs to the end. The first signal asks the run to end early and report; the second drops it,
@@ -169,7 +228,7 @@ async fn supervise(
     options: RunOptions,
     reporter: &mut Reporter,
     signals: &mut Signals,
-) -> Option<Result<Finished, poolproof_run::RunError>> {
+) -> Option<Result<Finished, RunError>> {
     let (trigger, interrupt) = Interrupt::new();
     let quiet = matches!(reporter, Reporter::Quiet);
     let tell = |text| {
@@ -220,8 +279,13 @@ fn fit(scenario: Scenario, args: &RunArgs) -> Result<(Scenario, Vec<String>), Co
     let Some(duration) = args.duration else {
         return Ok((scenario, Vec::new()));
     };
-    let (scenario, note) = scenario.scaled_to(duration);
+    let (scenario, note) = scenario
+        .scaled_to(duration)
+        .map_err(CommandError::TooShort)?;
     let ops = scenario.expected_ops();
+    if ops < 1.0 {
+        return Err(CommandError::NoOps { duration });
+    }
     if ops > f64::from(MAX_OPS) {
         return Err(CommandError::TooManyOps { ops, most: MAX_OPS });
     }
@@ -251,11 +315,41 @@ fn check_copies(args: &RunArgs, runs: usize) -> Result<(), CommandError> {
     let mut standard = copies
         .iter()
         .filter(|(_, _, path)| output::is_standard(path));
-    match (standard.next(), standard.next()) {
-        (Some((first, _, _)), Some((second, _, _))) => {
-            Err(CommandError::TwoToStandardOutput { first, second })
-        }
-        _ => Ok(()),
+    if let (Some((first, _, _)), Some((second, _, _))) = (standard.next(), standard.next()) {
+        return Err(CommandError::TwoToStandardOutput { first, second });
+    }
+    for (flag, _, path) in copies {
+        try_writing(path, &args.out).map_err(|source| CommandError::Copy {
+            flag,
+            path: path.to_owned(),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// Finds out whether a file can be written, and leaves everything as it was. The run itself
+/// makes the folder `made` and those above it.
+fn try_writing(path: &Path, made: &Path) -> io::Result<()> {
+    if output::is_standard(path) {
+        return Ok(());
+    }
+    match fs::metadata(path) {
+        Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(there) if there.is_file() => File::options().write(true).open(path).map(drop),
+        // Opening a pipe would wait for its reader.
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Err(_) => match File::create_new(path) {
+            Ok(_) => fs::remove_file(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let path = std::path::absolute(path)?;
+                let made = std::path::absolute(made)?;
+                let comes = path.parent().is_some_and(|parent| made.starts_with(parent));
+                if comes { Ok(()) } else { Err(error) }
+            }
+            Err(error) => Err(error),
+        },
     }
 }
 
@@ -288,7 +382,7 @@ fn replay_command(what: &str, seed: u64, args: &RunArgs, postgres: &PostgresChoi
 }
 
 /// Writes a duration as the command line reads it.
-fn duration_word(duration: Duration) -> String {
+pub(super) fn duration_word(duration: Duration) -> String {
     let micros = duration.as_micros();
     match (micros % 1_000_000, micros % 1_000) {
         (0, _) => format!("{}s", micros / 1_000_000),

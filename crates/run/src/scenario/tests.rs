@@ -80,28 +80,26 @@ fn the_quickstart_says_what_its_text_says() {
             workloads: vec![weighted(bank), weighted(Workload::WriteSet { tables: 3 })],
         }
     );
-    assert_eq!(scenario.objective.recovery, None);
+    assert_eq!(scenario.objective.recovery, Some(ms(8_000)));
     assert_eq!(scenario.remarks, Vec::<String>::new());
     assert_eq!(scenario.schedule_end(), ms(16_000));
+    let reset = "reset of every connection with at least 4 commits in flight";
     let faults: Vec<_> = scenario
         .faults
         .iter()
-        .map(|f| (f.kind.title(), f.at.as_secs(), f.end().as_secs()))
+        .map(|f| (f.kind.title(), f.at.as_millis(), f.end().as_millis()))
         .collect();
     assert_eq!(
         faults,
         [
-            ("latency 40 ms ± 10 ms".to_owned(), 5, 8),
-            (
-                "reset of every connection with at least 3 commits in flight".to_owned(),
-                6,
-                6
-            ),
-            ("silence, both directions".to_owned(), 10, 12),
+            ("latency 40 ms ± 10 ms".to_owned(), 5_000, 8_000),
+            (reset.to_owned(), 5_500, 5_500),
+            (reset.to_owned(), 6_500, 6_500),
+            ("silence, both directions".to_owned(), 10_000, 12_000),
             (
                 "server terminates a backend in a transaction".to_owned(),
-                16,
-                16
+                16_000,
+                16_000
             ),
         ]
     );
@@ -184,11 +182,11 @@ const MISTAKES: &[Mistake] = &[
     ("\"bank\"", "\"bnak\"", "unknown workload `bnak`", "\"bnak\"", "did you mean `bank`? There are `bank`, `write-set`"),
     ("\"latency\" ", "\"latncy\" ", "unknown kind of fault `latncy`", "\"latncy\"", "did you mean `latency`? There are `latency`, `bandwidth`, `silence`, `down`, `reset`, `terminate-backend`"),
     ("\"latency\" ", "\"slicer\" ", "unknown kind of fault `slicer`", "\"slicer\"", "there are `latency`, `bandwidth`, `silence`, `down`, `reset`, `terminate-backend`"),
-    ("kind = \"reset\" ", "kind = \"reset_peer\" ", "unknown kind of fault `reset_peer`", "\"reset_peer\"", "did you mean `reset`? There are `latency`, `bandwidth`, `silence`, `down`, `reset`, `terminate-backend`"),
+    ("name = \"reset\"\nkind = \"reset\"", "name = \"reset\"\nkind = \"reset_peer\"", "unknown kind of fault `reset_peer`", "\"reset_peer\"", "did you mean `reset`? There are `latency`, `bandwidth`, `silence`, `down`, `reset`, `terminate-backend`"),
     ("\"in-transaction\"", "\"intransaction\"", "unknown target `intransaction`", "\"intransaction\"", "did you mean `in-transaction`? There are `in-transaction`, `idle`, `any`"),
     ("name = \"quickstart\"", "name = \"Quick Start\"", "\"Quick Start\" cannot be a scenario's name", "\"Quick Start\"", "use up to 64 lowercase letters, digits, `-` and `_`; `latest` is taken"),
     ("tables = 3", "tables = 3\naccounts = 3", "unknown key `accounts` in [[load.workload]]", "accounts", "`accounts` belongs to the workload `bank`"),
-    ("commits_in_flight = 3", "jitter = '1ms'", "unknown key `jitter` in fault \"reset\"", "jitter", "`jitter` belongs to faults of kind `latency`; this one is `reset`"),
+    ("commits_in_flight = 4    #", "jitter = '1ms' #", "unknown key `jitter` in fault \"reset\"", "jitter", "`jitter` belongs to faults of kind `latency`; this one is `reset`"),
     ("settings = { max_connections = \"60\" }", "max_connections = 60", "unknown key `max_connections` in [postgres]", "max_connections", "server settings stand in a table: `settings = { max_connections = … }`"),
     // Types.
     ("pool_size = 5 ", "pool_size = \"5\" ", "`pool_size` must be a whole number", "\"5\"", "did you mean `pool_size = 5`?"),
@@ -238,8 +236,7 @@ const MISTAKES: &[Mistake] = &[
     ("for = \"2s\"", "for = \"11s\"", "fault \"silence\" ends after the load has ended", "\"11s\"", "it would end at 21 s, the load at 20 s"),
     ("target = \"in-transaction\"", "for = \"1s\"", "a fault of kind `terminate-backend` happens at one moment", "\"1s\"", "remove `for`"),
     ("kind = \"silence\" ", "kind = \"latency\"\nlatency = \"1s\"\n#", "two faults of kind `latency` overlap", "\"7s\"", "let one end before the other begins: \"slow network\" is from 5 s to 8 s, \"silence\" is from 7 s to 9 s"),
-    ("commits_in_flight = 3 ", "commits_in_flight = 16 ", "16 commits are never in flight at once", "16", "the pool has at most 15 connections: pool_size + max_overflow"),
-    ("commit = 80, rollback = 10, panic = 3, cancel = 7", "rollback = 1", "no operation commits, so no commit is ever in flight", "3", "give `commit` a weight in `endings`, or remove `commits_in_flight`"),
+    ("commits_in_flight = 4    #", "commits_in_flight = 16 #", "16 commits are never in flight at once", "16", "the pool has at most 15 connections: pool_size + max_overflow"),
     ("jitter = \"10ms\"", "jitter = \"50ms\"", "`jitter` is larger than `latency`", "\"50ms\"", "jitter is taken off as often as it is added"),
     ("hold = \"0ms\" ", "hold = \"5s\" ", "`hold` is not shorter than `deadline`", "\"5s\"", "an operation has 4 s from its start to its end"),
     ("hold = \"0ms\" ", "hold = \"300ms\" ", "`response` is not longer than `hold`", "\"250ms\"", ""),
@@ -338,7 +335,8 @@ fn a_shorter_run_scales_the_schedule_and_says_so() {
         times,
         [
             (ms(2_500), Some(ms(1_500))),
-            (ms(3_000), None),
+            (ms(2_750), None),
+            (ms(3_250), None),
             (ms(5_000), Some(ms(1_000))),
             (ms(8_000), None),
         ]
@@ -384,6 +382,20 @@ fn a_run_that_leaves_nothing_of_a_fault_is_refused_with_the_least_that_would_do(
     // Without a fault there is nothing to lose.
     scenario.faults.clear();
     assert_eq!(scenario.scaled_to(ms(5)).unwrap().1, None);
+}
+
+#[test]
+fn each_reset_that_waits_for_commits_of_a_load_without_any_is_marked() {
+    let text = edited(
+        "commit = 80, rollback = 10, panic = 3, cancel = 7",
+        "rollback = 1",
+    );
+    let one = (
+        "no operation commits, so no commit is ever in flight".to_owned(),
+        "4".to_owned(),
+        "give `commit` a weight in `endings`, or remove `commits_in_flight`".to_owned(),
+    );
+    assert_eq!(problems(&text), [one.clone(), one]);
 }
 
 #[test]
