@@ -91,7 +91,7 @@ fn a_disk_that_fills_up_with_the_report_leaves_what_was_written() {
     let command = place.program_with_mounts(small, &place.arguments(&[]));
     let ended = Program::start(command).end().expect(3);
     ended.says(&[
-        "the report could not be written",
+        "the scenario brief was run, but its report could not be written",
         place.out.to_str().unwrap(),
         "No space left on device",
         "free some space or choose another folder with --out",
