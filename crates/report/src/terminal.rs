@@ -13,10 +13,11 @@ pub const MAX_LINES: usize = 12;
 const MIN_WIDTH: usize = 64;
 /// Width of the column of labels.
 const LABEL: usize = 12;
-/// How many lines of findings are worth more than the details of operations and faults.
-const FINDINGS_MIN: usize = 2;
-/// How many lines operations and faults may take, the best first. The last leaves room enough for
-/// the findings whatever a record holds.
+/// How many lines of findings are worth more than the details of operations and faults: two of
+/// them, and how many more there are.
+const FINDINGS_MIN: usize = 3;
+/// How many lines operations and faults may take, the best first. The last leaves room for
+/// two lines of findings whatever a record holds.
 const SHAPES: [Shape; 3] = [Shape(2, 2), Shape(1, 2), Shape(1, 1)];
 
 /// How a terminal wants its text.

@@ -173,6 +173,18 @@ fn findings_that_do_not_fit_are_counted() {
 }
 
 #[test]
+fn two_findings_come_before_the_details_of_commits_in_doubt() {
+    let mut record = demo::invalid();
+    record.commits_in_doubt = demo::passed_without_recovery().commits_in_doubt;
+    record.verdict_reasons.push("one reason more".into());
+    let text = terminal(&record, TerminalStyle { width: 80, ..PLAIN });
+    assert_eq!(text.lines().count(), MAX_LINES);
+    for told in ["  not valid  ", "  because  ", "2 more in the report"] {
+        assert!(text.contains(told), "{text}");
+    }
+}
+
+#[test]
 fn a_command_is_never_cut() {
     let mut record = demo::passed();
     record.run.replay = format!("poolproof run {} --seed 42", "long-".repeat(60));
