@@ -239,7 +239,7 @@ const MISTAKES: &[Mistake] = &[
     ("commits_in_flight = 4    #", "commits_in_flight = 16 #", "16 commits are never in flight at once", "16", "the pool has at most 15 connections: pool_size + max_overflow"),
     ("jitter = \"10ms\"", "jitter = \"50ms\"", "`jitter` is larger than `latency`", "\"50ms\"", "jitter is taken off as often as it is added"),
     ("hold = \"0ms\" ", "hold = \"5s\" ", "`hold` is not shorter than `deadline`", "\"5s\"", "an operation has 4 s from its start to its end"),
-    ("hold = \"0ms\" ", "hold = \"300ms\" ", "`response` is not longer than `hold`", "\"250ms\"", ""),
+    ("hold = \"0ms\" ", "hold = \"600ms\" ", "`response` is not longer than `hold`", "\"500ms\"", ""),
 ];
 
 /// Goal: each mistake is reported once, at its place, with the remedy. Method: one mistake at a
