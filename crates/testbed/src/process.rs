@@ -13,6 +13,8 @@ use crate::wait;
 /// What the dynamic loader may need for a Postgres built by hand; nothing else is passed on, so
 /// that no `PG*` or `LC_*` variable of the user reaches a server or `initdb`.
 const PASSED_ON: [&str; 2] = ["LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"];
+/// How long a program that was just written may be busy.
+const BUSY_WITHIN: Duration = Duration::from_secs(5);
 const SEARCH_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 
 /// Why a process did not run to its end.
@@ -89,7 +91,7 @@ pub(crate) fn run(
         .stdout(copy(&output)?)
         .stderr(copy(&output)?);
 
-    let mut child = command.spawn().map_err(ProcessError::Io)?;
+    let mut child = spawn(&mut command).map_err(ProcessError::Io)?;
     let status = end_of(&mut child, within)?;
     let mut text = Vec::new();
     output
@@ -100,6 +102,22 @@ pub(crate) fn run(
         status,
         output: String::from_utf8_lossy(&text).into_owned(),
     })
+}
+
+/// Starts a process.
+///
+/// A program that was just written may still be open for writing in a child that another thread
+/// forked in between, until that child executes its own program: a matter of moments.
+pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
+    let mut started = None;
+    wait::until(BUSY_WITHIN, || {
+        let child = command.spawn();
+        let busy =
+            matches!(&child, Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy);
+        started = Some(child);
+        !busy
+    });
+    started.expect("bug: nothing was tried")
 }
 
 fn scratch() -> Result<File, ProcessError> {
@@ -141,6 +159,27 @@ mod tests {
             (done.status.success(), done.output.as_str()),
             (true, "hello")
         );
+    }
+
+    #[test]
+    fn a_program_that_is_still_being_written_is_waited_for() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("program");
+        std::fs::copy("/bin/true", &program).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let writer = std::fs::OpenOptions::new()
+            .write(true)
+            .open(&program)
+            .unwrap();
+        let closer = std::thread::spawn(move || {
+            wait::until(Duration::from_millis(100), || false);
+            drop(writer);
+        });
+        let started = command(&program, None, Path::new("/"));
+        let done = run(started, "", Duration::from_secs(20)).unwrap();
+        assert!(done.status.success());
+        closer.join().unwrap();
     }
 
     #[test]

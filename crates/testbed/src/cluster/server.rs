@@ -149,9 +149,8 @@ impl Server {
             .args(["-p", &self.port.to_string()])
             .stdout(log.try_clone().map_err(files)?)
             .stderr(log);
-        let child = command
-            .spawn()
-            .map_err(|source| StartError::Spawn { program, source })?;
+        let child =
+            process::spawn(&mut command).map_err(|source| StartError::Spawn { program, source })?;
         *self.child() = Some(child);
         Ok(())
     }
