@@ -109,7 +109,7 @@ pub enum RunError {
         /// Why.
         #[source]
         source: io::Error,
-        /// What is known all the same; none where the run was not judged yet.
+        /// What is known all the same; none once it was taken.
         finished: Option<Box<Finished>>,
     },
     /// The interrupt came before there was anything to report.

@@ -84,14 +84,14 @@ pub async fn execute(
     let run = Run::plan(options, interrupt)?;
     // On the heap: the whole run is one future.
     match Box::pin(run.perform(progress)).await {
-        Ok((record, exit_code)) => {
-            let written = run.folder.write_reports(&record);
+        Ok(judged) => {
+            let reported = run.folder.write_reports(&judged.record);
             let finished = Finished {
-                record,
+                record: judged.record,
                 dir: run.folder.path().to_owned(),
-                exit_code,
+                exit_code: judged.exit_code,
             };
-            match written {
+            match judged.history.and(reported) {
                 Ok(()) => Ok(finished),
                 Err(Unwritten { path, source }) => Err(RunError::Unreported {
                     path,
@@ -124,6 +124,14 @@ pub(crate) struct Run {
     folder: RunFolder,
 }
 
+/// A run that was judged.
+struct Judged {
+    record: Record,
+    exit_code: u8,
+    /// Whether the history could be written: a full disk is no reason to give no verdict.
+    history: Result<(), Unwritten>,
+}
+
 impl Run {
     fn plan(options: RunOptions, interrupt: Interrupt) -> Result<Self, RunError> {
         let began = Instant::now();
@@ -153,7 +161,7 @@ impl Run {
     }
 
     /// Sets the stage, judges on it, and takes it down whatever came of it.
-    async fn perform(&self, progress: &mut ProgressSink<'_>) -> Result<(Record, u8), RunError> {
+    async fn perform(&self, progress: &mut ProgressSink<'_>) -> Result<Judged, RunError> {
         let mut stage = Stage::set_up(self, progress).await?;
         let judged = self.judge(&mut stage, progress).await;
         let problems = phase(
@@ -171,16 +179,16 @@ impl Run {
             },
         )
         .await?;
-        let (mut record, exit_code) = judged?;
-        record.run.notes.extend(problems);
-        Ok((record, exit_code))
+        let mut judged = judged?;
+        judged.record.run.notes.extend(problems);
+        Ok(judged)
     }
 
     async fn judge(
         &self,
         stage: &mut Stage,
         progress: &mut ProgressSink<'_>,
-    ) -> Result<(Record, u8), RunError> {
+    ) -> Result<Judged, RunError> {
         self.folder.begin_history(&HistoryHeader {
             schema: HISTORY_SCHEMA,
             run: &self.id,
@@ -190,8 +198,9 @@ impl Run {
             schedule_sha256: &self.schedule_sha256,
         })?;
         let loaded = drive(self, stage, progress).await;
-        self.folder
-            .append_history(&loaded.records, &loaded.faults, &loaded.seen.samples)?;
+        let history =
+            self.folder
+                .append_history(&loaded.records, &loaded.faults, &loaded.seen.samples);
         let observed = phase(
             progress,
             "judge",
@@ -207,7 +216,11 @@ impl Run {
         let mut record = assemble(self, stage, &loaded, observed);
         record.run.notes.extend(self.keep_server_log(stage));
         let exit_code = exit_code.unwrap_or_else(|| record.verdict.exit_code());
-        Ok((record, exit_code))
+        Ok(Judged {
+            record,
+            exit_code,
+            history,
+        })
     }
 
     /// Keeps the log of a local server that died, and returns what went wrong with that.

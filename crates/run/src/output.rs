@@ -101,7 +101,7 @@ impl RunFolder {
         ops: &[OpRecord],
         faults: &[FaultEvent],
         samples: &[Sample],
-    ) -> Result<(), RunError> {
+    ) -> Result<(), Unwritten> {
         let path = self.path.join("history.jsonl");
         let written = || -> io::Result<()> {
             let file = fs::OpenOptions::new().append(true).open(&path)?;
@@ -119,10 +119,9 @@ impl RunFolder {
                 .map_err(io::IntoInnerError::into_error)?
                 .sync_all()
         };
-        written().map_err(|source| RunError::Unreported {
+        written().map_err(|source| Unwritten {
             path: path.clone(),
             source,
-            finished: None,
         })
     }
 
