@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "unknown subject \"planted:leek\": expected one of poolproof, sqlx, naive, \
-             planted:leak, planted:dirty, planted:lies, planted:twice, planted:stuck"
+             planted:leak, planted:dirty, planted:lies, planted:twice, planted:stuck, planted:optimist"
         );
     }
 }
