@@ -2,6 +2,10 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::pin::Pin;
+
+/// What is still to be done about a connection that was given up.
+pub type Ending = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Opens connections and looks after them.
 ///
@@ -35,6 +39,23 @@ pub trait Connector: Send + Sync + 'static {
         &self,
         connection: Self::Connection,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Gives up a connection that may still be busy: a statement on it was abandoned, or its reset got
+    /// no answer. It is never lent again.
+    ///
+    /// None means that nothing more is to be done, and frees the slot at once; otherwise the slot stays
+    /// taken until the future ends, for `reset_timeout` at most (`close_timeout` after a reset). By
+    /// default the connection is dropped, whatever the server goes on doing.
+    fn abandon(&self, connection: Self::Connection) -> Option<Ending> {
+        drop(connection);
+        None
+    }
+
+    /// Returns the id of the server process behind a connection, for logs. By default none.
+    fn pid(&self, connection: &Self::Connection) -> Option<i32> {
+        let _ = connection;
+        None
+    }
 
     /// Returns whether trying to connect again cannot help, such as with a wrong password.
     fn is_permanent(&self, error: &Self::Error) -> bool;

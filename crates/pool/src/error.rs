@@ -1,4 +1,6 @@
-//! Why an acquire failed, who holds leases, and the categories of all errors.
+//! Why an acquire failed, who holds leases, and what all errors can tell about themselves.
+
+mod kind;
 
 use std::error::Error;
 use std::fmt;
@@ -8,64 +10,39 @@ use std::time::Duration;
 
 use thiserror::Error as ThisError;
 
-/// What kind of error it is, by what the caller would do about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Category {
-    /// The pool had no connection to give in time, or its queue was full.
-    Capacity,
-    /// The database cannot be reached, or the pool is closed.
-    Unavailable,
-    /// An established connection broke.
-    Connection,
-    /// Serialization failure or deadlock (class 40): running the whole transaction again can help.
-    Serialization,
-    /// A constraint was violated (class 23).
-    Integrity,
-    /// Syntax, an undefined object, a wrong type, or a statement that is refused here.
-    Programming,
-    /// The server lacks something: memory, disk, connections (class 53).
-    Resource,
-    /// COMMIT was written and its result is unknown.
-    Ambiguous,
-    /// The transaction was rolled back although its caller wanted to commit.
-    RolledBack,
-    /// Anything else.
-    Other,
-}
+pub use kind::{Category, ErrorKind};
 
-impl Category {
-    /// Returns the word for it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Capacity => "capacity",
-            Self::Unavailable => "unavailable",
-            Self::Connection => "connection",
-            Self::Serialization => "serialization",
-            Self::Integrity => "integrity",
-            Self::Programming => "programming",
-            Self::Resource => "resource",
-            Self::Ambiguous => "ambiguous",
-            Self::RolledBack => "rolled-back",
-            Self::Other => "other",
-        }
-    }
-}
+use crate::hooks::HookError;
+use crate::pool::Snapshot;
 
-impl fmt::Display for Category {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// An error that knows its category.
+/// An error that knows its kind.
 pub trait Categorized {
     /// Returns what kind of error it is.
-    fn category(&self) -> Category;
+    fn kind(&self) -> ErrorKind;
 
     /// Returns the SQLSTATE, where the server sent one.
     fn sqlstate(&self) -> Option<String>;
+
+    /// Returns the group that the kind belongs to.
+    fn category(&self) -> Category {
+        self.kind().category()
+    }
+
+    /// Returns what to tell an end user: what they can do, and nothing of how the system works.
+    fn user_message(&self) -> &'static str {
+        self.kind().user_message()
+    }
+
+    /// Returns whether running the whole transaction again, on a clean session, can help and applies
+    /// nothing twice.
+    fn is_retryable(&self) -> bool {
+        self.kind().is_retryable()
+    }
+
+    /// Returns the pool's numbers at that moment, where the pool is what failed.
+    fn pool_state(&self) -> Option<&Snapshot> {
+        None
+    }
 }
 
 /// Who holds a lease, and for how long.
@@ -96,6 +73,9 @@ pub enum ConnectError<E: Error + 'static> {
         /// The setting `connect_timeout`.
         after: Duration,
     },
+    /// The connect hook did not want it.
+    #[error("the connect hook failed")]
+    Hook(#[source] HookError),
     /// The attempt ended early: the connector panicked, or the runtime of the pool shut down.
     #[error("the attempt ended early")]
     Abandoned,
@@ -106,6 +86,7 @@ impl<E: Error + 'static> Clone for ConnectError<E> {
         match self {
             Self::Failed(cause) => Self::Failed(Arc::clone(cause)),
             Self::TimedOut { after } => Self::TimedOut { after: *after },
+            Self::Hook(error) => Self::Hook(error.clone()),
             Self::Abandoned => Self::Abandoned,
         }
     }
@@ -119,8 +100,9 @@ pub enum AcquireError<E: Error + 'static = sqlx::Error> {
     /// less long, or raise the limits.
     #[error(
         "all {out} connections are in use (pool_size {size}, max_overflow {overflow}) and {waiting} \
-         wait; none came back within {within:?}{}",
-        oldest_holder(oldest.as_ref())
+         wait; none came back within {within:?}{}{}",
+        oldest_holder(oldest.as_ref()),
+        own_leases(own)
     )]
     Exhausted {
         /// The setting `pool_size`.
@@ -135,6 +117,12 @@ pub enum AcquireError<E: Error + 'static = sqlx::Error> {
         within: Duration,
         /// The oldest lease.
         oldest: Option<Holder>,
+        /// The leases that the task which asked holds itself, where tokio tells tasks apart. Tasks
+        /// that hold one and wait for another can wait for each other: a deadlock that only this
+        /// timeout ends. Ask for all that a task needs at once, or share one.
+        own: Vec<Holder>,
+        /// The pool's numbers at that moment.
+        state: Box<Snapshot>,
     },
     /// Connections were being opened, and the server had not answered by the deadline.
     #[error(
@@ -147,6 +135,8 @@ pub enum AcquireError<E: Error + 'static = sqlx::Error> {
         out: usize,
         /// How long this acquire waited.
         within: Duration,
+        /// The pool's numbers at that moment.
+        state: Box<Snapshot>,
     },
     /// The server cannot be reached: the waiting was for nothing.
     #[error("the database has been unreachable for {since:?}")]
@@ -156,6 +146,8 @@ pub enum AcquireError<E: Error + 'static = sqlx::Error> {
         cause: ConnectError<E>,
         /// How long ago the first failing attempt ended.
         since: Duration,
+        /// The pool's numbers at that moment.
+        state: Box<Snapshot>,
     },
     /// The server refuses the connection, and trying again cannot help.
     #[error("the database refuses the connection")]
@@ -169,7 +161,28 @@ pub enum AcquireError<E: Error + 'static = sqlx::Error> {
     QueueFull {
         /// How many wait.
         waiting: usize,
+        /// The pool's numbers at that moment.
+        state: Box<Snapshot>,
     },
+    /// The pool was paused for the whole `pool_timeout`.
+    #[error("the pool is paused and was not resumed within {within:?}")]
+    Paused {
+        /// How long this acquire waited.
+        within: Duration,
+        /// The pool's numbers at that moment.
+        state: Box<Snapshot>,
+    },
+    /// The acquire hook would not let any connection be lent: the one that was taken, nor the one
+    /// after it.
+    #[error("the acquire hook lets no connection be lent")]
+    Hook {
+        /// What the hook did.
+        #[source]
+        cause: HookError,
+    },
+    /// The pool is being drained: it lends again after [`Pool::resume`](crate::Pool::resume).
+    #[error("the pool is being drained")]
+    Draining,
     /// The pool is closed.
     #[error("the pool is closed")]
     Closed,
@@ -181,16 +194,84 @@ fn oldest_holder(holder: Option<&Holder>) -> String {
     })
 }
 
+fn own_leases(own: &[Holder]) -> String {
+    let Some(first) = own.first() else {
+        return String::new();
+    };
+    let count = own.len();
+    format!(
+        "; the task that asks holds {count} of them itself, the first by {first}: tasks that hold one \
+         and wait for another can wait for each other"
+    )
+}
+
 impl<E: Error + 'static> AcquireError<E> {
     /// Returns what kind of error it is.
     #[must_use]
-    pub fn category(&self) -> Category {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Exhausted { .. } | Self::QueueFull { .. } => Category::Capacity,
-            Self::ConnectTimeout { .. }
-            | Self::Down { .. }
-            | Self::Rejected { .. }
-            | Self::Closed => Category::Unavailable,
+            Self::Exhausted { .. } => ErrorKind::Exhausted,
+            Self::QueueFull { .. } => ErrorKind::QueueFull,
+            Self::ConnectTimeout { .. } => ErrorKind::ConnectTimeout,
+            Self::Down { .. } => ErrorKind::Down,
+            Self::Rejected { .. } => ErrorKind::Rejected,
+            Self::Paused { .. } => ErrorKind::Paused,
+            Self::Hook { .. } => ErrorKind::Other,
+            Self::Draining | Self::Closed => ErrorKind::Closed,
+        }
+    }
+
+    /// Returns the group that the kind belongs to.
+    #[must_use]
+    pub fn category(&self) -> Category {
+        self.kind().category()
+    }
+
+    /// Returns the pool's numbers at that moment; none when it is closed, or when the server refuses
+    /// connections whatever the pool does.
+    #[must_use]
+    pub fn pool_state(&self) -> Option<&Snapshot> {
+        match self {
+            Self::Exhausted { state, .. }
+            | Self::QueueFull { state, .. }
+            | Self::ConnectTimeout { state, .. }
+            | Self::Down { state, .. }
+            | Self::Paused { state, .. } => Some(state),
+            Self::Rejected { .. } | Self::Hook { .. } | Self::Draining | Self::Closed => None,
+        }
+    }
+}
+
+impl<E: Error + Categorized + 'static> Categorized for AcquireError<E> {
+    fn kind(&self) -> ErrorKind {
+        Self::kind(self)
+    }
+
+    fn sqlstate(&self) -> Option<String> {
+        match self {
+            Self::Down { cause, .. } | Self::Rejected { cause } => cause.sqlstate(),
+            _ => None,
+        }
+    }
+
+    fn pool_state(&self) -> Option<&Snapshot> {
+        Self::pool_state(self)
+    }
+}
+
+impl<E: Error + Categorized + 'static> Categorized for ConnectError<E> {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Failed(cause) => cause.kind(),
+            Self::TimedOut { .. } => ErrorKind::ConnectTimeout,
+            Self::Hook(_) | Self::Abandoned => ErrorKind::Other,
+        }
+    }
+
+    fn sqlstate(&self) -> Option<String> {
+        match self {
+            Self::Failed(cause) => cause.sqlstate(),
+            Self::TimedOut { .. } | Self::Hook(_) | Self::Abandoned => None,
         }
     }
 }

@@ -4,7 +4,15 @@
 //!   connect and ping, connections opened in tasks that outlive the caller.
 //! - [`Session`] and [`Transaction`] scope what is done on them: a commit is believed only when the
 //!   server confirmed it, and whatever was interrupted is rolled back.
+//! - [`Pool::retry`] runs a transaction again where that is safe, and [`InDoubt::resolve`] finds out how
+//!   a commit ended whose answer never came.
+//! - [`BlockingPool`] is the same pool for threads without a runtime.
+//! - [`Pool::health`], [`Pool::metrics`], [`Pool::summary`] and [`Hooks`] are for those who operate it;
+//!   [`Categorized`] says what to do about an error.
 //! - [`DatabaseUrl`] reads the URLs that SQLAlchemy and libpq write.
+//!
+//! The README has the settings with their defaults, the guarantees, the metrics, and what differs from
+//! SQLAlchemy and why. `examples/` has a program for each of these, which starts its own Postgres.
 //!
 //! Not here: replica routing, migrations, LISTEN.
 //!
@@ -27,20 +35,45 @@
 //! # }
 //! ```
 
+mod blocking;
 mod config;
 mod connector;
+mod critical;
 mod error;
+mod health;
+mod hooks;
+mod metrics;
 mod pg;
 mod pool;
 mod state;
 mod url;
 
-pub use config::{Config, ConfigError};
-pub use connector::Connector;
-pub use error::{AcquireError, Categorized, Category, CloseReport, ConnectError, Holder};
-pub use pg::{
-    Backend, InDoubt, PgConn, PgConnector, QueryError, SavepointError, Session, Transaction,
-    TransactionError,
+pub use blocking::{
+    BlockingBuildError, BlockingError, BlockingPool, BlockingSession, BlockingTransaction,
 };
-pub use pool::{Acquire, Lease, Pool, Snapshot};
+pub use config::{Config, ConfigError, IdleOrder};
+pub use connector::{Connector, Ending};
+pub use critical::Critical;
+pub use error::{
+    AcquireError, Categorized, Category, CloseReport, ConnectError, ErrorKind, Holder,
+};
+pub use health::{HEALTH_DEADLINE, HEALTH_SLOW, Health, HealthMethod, HealthReason, HealthStatus};
+pub use hooks::{HookError, HookFuture, Hooks, LeakEvent, Rejection};
+pub use metrics::{
+    HistogramSnapshot, METRICS, Metric, MetricKind, Metrics, Sample, SampleValue, prometheus_text,
+};
+pub use pg::{
+    Abandoned, Activity, Attempt, Attempted, Backend, InDoubt, Isolation, OpenSession,
+    OpenTransaction, PgConn, PgConnector, QueryError, Reaped, ResetMode, Resolution, ResolveError,
+    RetryError, RetryPolicy, SavepointError, ServerIdentity, ServerTimeouts, Session,
+    SessionConfig, SessionConfigError, Stale, Summary, Transaction, TransactionError,
+    TransactionOptions,
+};
+pub use pool::{Acquire, ClosedBy, Lease, Outage, Pool, Snapshot, WarmUp};
+pub use state::Mode as PoolMode;
 pub use url::{DatabaseUrl, UrlError};
+
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,46 +1,163 @@
 //! Postgres behind the pool: how connections are opened, pinged, reset and closed.
 
+mod commit;
+mod conn;
 mod control;
+mod deadline;
 mod error;
+mod fence;
+mod options;
+mod reaper;
+mod resolve;
+mod retry;
 mod session;
+mod settings;
+mod statement;
+mod summary;
+mod tag;
+mod track;
 mod transaction;
 
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, Executor, PgConnection, Row};
+use sqlx::{ConnectOptions, Connection, PgConnection};
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 
+pub use conn::{Backend, PgConn, ServerIdentity};
 pub use error::{QueryError, SavepointError, TransactionError};
-pub use session::{InDoubt, Session};
+pub use options::{Isolation, TransactionOptions};
+pub use resolve::{InDoubt, Resolution, ResolveError};
+pub use retry::{Attempt, Attempted, RetryError, RetryPolicy};
+pub use session::Session;
+pub use settings::{Abandoned, ResetMode, ServerTimeouts, SessionConfig, SessionConfigError};
+pub use summary::Summary;
+pub use track::{Activity, OpenSession, OpenTransaction, Reaped, Stale};
 pub use transaction::Transaction;
 
-use crate::connector::Connector;
+use crate::connector::{Connector, Ending};
 use crate::error::AcquireError;
 use crate::pool::{Lease, Pool};
+use conn::{Asking, Place};
+use fence::{Fence, Manner};
+use tag::Tag;
+use track::{Patience, Registry};
 
-/// Asks for what the protocol told sqlx and sqlx does not tell, and for the backend's birth, because a
-/// pid alone is reused.
-const IDENTIFY: &str = "select pg_backend_pid(), \
-    (extract(epoch from backend_start) * 1000000)::int8 \
-    from pg_stat_get_activity(pg_backend_pid())";
-
-/// Brings everything back that a session may have changed, and keeps prepared statements: sqlx's cache
-/// believes in them.
-const RESET: &str = "ROLLBACK; CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; \
-    UNLISTEN *; SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
+/// SQLSTATE of any statement in a transaction of which one has failed.
+const ABORTED: &str = "25P02";
 
 /// Opens Postgres connections through sqlx, never through sqlx's pool.
 pub struct PgConnector {
     options: PgConnectOptions,
+    config: SessionConfig,
+    tag: Option<Tag>,
+    shared: Arc<Shared>,
+}
+
+/// What the connections of a pool share.
+struct Shared {
+    fence: Arc<Fence>,
+    registry: Registry,
+    asking: Asking,
+    /// The task that ends stale sessions, if there are limits.
+    reaper: Mutex<Option<AbortHandle>>,
 }
 
 impl PgConnector {
     /// Uses these options for every connection; statement logging is turned off.
     #[must_use]
     pub fn new(options: PgConnectOptions) -> Self {
+        Self::unchecked(options, SessionConfig::default())
+    }
+
+    /// Uses these options for every connection, and sets up its sessions as configured.
+    ///
+    /// # Errors
+    /// [`SessionConfigError`] when `config` is not valid.
+    pub fn configured(
+        options: PgConnectOptions,
+        config: SessionConfig,
+    ) -> Result<Self, SessionConfigError> {
+        config.validate()?;
+        Ok(Self::unchecked(options, config))
+    }
+
+    fn unchecked(options: PgConnectOptions, config: SessionConfig) -> Self {
+        let options = options.disable_statement_logging();
+        let fence = Arc::new(Fence::new(&options));
+        let timeouts: Vec<_> = config.timeouts.in_millis().collect();
         Self {
-            options: options.disable_statement_logging(),
+            // Without any, the start-up parameter is left out, which not all poolers accept.
+            options: if timeouts.is_empty() {
+                options
+            } else {
+                options.options(timeouts)
+            },
+            config,
+            tag: None,
+            shared: Arc::new(Shared {
+                fence,
+                registry: Registry::default(),
+                asking: Asking::default(),
+                reaper: Mutex::new(None),
+            }),
+        }
+    }
+
+    /// Gives each connection an `application_name` of its own: `name/process-pool/connection`, such as
+    /// `shop/4711-1/23`, where `name` is the one that the options have (or `poolproof`). It is cut, at
+    /// the end of `name`, to the 63 bytes that Postgres keeps.
+    ///
+    /// So `pg_stat_activity` and the server's log show which pool opened a backend, and which of its
+    /// connections it is; see [`Pool::tag`]. Off by default: others may look for the plain name.
+    #[must_use]
+    pub fn tagged(mut self) -> Self {
+        let name = self.options.get_application_name();
+        self.tag = Some(Tag::new(name.unwrap_or("poolproof")));
+        self
+    }
+
+    /// Returns how sessions are set up.
+    #[must_use]
+    pub fn config(&self) -> SessionConfig {
+        self.config
+    }
+
+    fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Takes a connection among those that are listed, and sees to it that somebody watches them.
+    fn enlist(&self, conn: &PgConn) {
+        let SessionConfig {
+            session_age_max: session,
+            idle_in_transaction_max: idle_in_transaction,
+            ..
+        } = self.config;
+        if self.shared.registry.add(conn.track()) && session.or(idle_in_transaction).is_some() {
+            let patience = Patience {
+                session,
+                idle_in_transaction,
+            };
+            let watch = reaper::watch(Arc::downgrade(&self.shared), patience);
+            let task = Handle::current().spawn(watch).abort_handle();
+            let reaper = self.shared.reaper.lock();
+            *reaper.unwrap_or_else(PoisonError::into_inner) = Some(task);
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let reaper = self.reaper.get_mut();
+        if let Some(task) = reaper.unwrap_or_else(PoisonError::into_inner).take() {
+            task.abort();
         }
     }
 }
@@ -53,36 +170,8 @@ impl fmt::Debug for PgConnector {
             .field("port", &self.options.get_port())
             .field("database", &self.options.get_database())
             .field("user", &self.options.get_username())
+            .field("config", &self.config)
             .finish_non_exhaustive()
-    }
-}
-
-/// Which server process serves a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Backend {
-    /// Its process id.
-    pub pid: i32,
-    /// When it was started, to the microsecond; tells it from a later process with the same id.
-    pub started: SystemTime,
-}
-
-/// A Postgres connection that knows its backend.
-#[derive(Debug)]
-pub struct PgConn {
-    connection: PgConnection,
-    backend: Backend,
-}
-
-impl PgConn {
-    /// Returns which server process serves it.
-    #[must_use]
-    pub fn backend(&self) -> Backend {
-        self.backend
-    }
-
-    /// Returns sqlx's connection.
-    pub fn connection(&mut self) -> &mut PgConnection {
-        &mut self.connection
     }
 }
 
@@ -91,36 +180,45 @@ impl Connector for PgConnector {
     type Error = sqlx::Error;
 
     async fn connect(&self) -> Result<PgConn, sqlx::Error> {
-        let mut connection = self.options.connect().await?;
-        let row = (&mut connection).fetch_one(IDENTIFY).await?;
-        let micros: i64 = row.try_get(1)?;
-        let backend = Backend {
-            pid: row.try_get(0)?,
-            started: SystemTime::UNIX_EPOCH + Duration::from_micros(micros.unsigned_abs()),
+        let connection = match &self.tag {
+            None => self.options.connect().await?,
+            Some(tag) => {
+                let options = self.options.clone().application_name(&tag.next());
+                options.connect().await?
+            }
         };
-        Ok(PgConn {
-            connection,
-            backend,
-        })
+        let conn = PgConn::new(connection, self.config, &self.shared.asking).await?;
+        self.enlist(&conn);
+        Ok(conn)
     }
 
     async fn ping(&self, connection: &mut PgConn) -> Result<(), sqlx::Error> {
-        connection.connection.ping().await
+        connection.tracked().ping().await
     }
 
     async fn reset(&self, connection: &mut PgConn) -> Result<(), sqlx::Error> {
-        let connection = &mut connection.connection;
-        // sqlx's own count of transactions can only be wrong now, and there is no way to correct it:
-        // the next borrower's `begin` would become a SAVEPOINT.
-        if connection.is_in_transaction() {
-            return Err(sqlx::Error::BeginFailed);
-        }
-        connection.execute(sqlx::raw_sql(RESET)).await?;
-        Ok(())
+        connection.reset().await
     }
 
     async fn close(&self, connection: PgConn) -> Result<(), sqlx::Error> {
-        connection.connection.close().await
+        connection.close().await
+    }
+
+    fn abandon(&self, connection: PgConn) -> Option<Ending> {
+        let (backend, place) = (connection.backend(), connection.place());
+        drop(connection);
+        let manner = match (self.config.abandoned, place) {
+            (Abandoned::Drop, _) => return None,
+            // Whoever wants to know how it ended shall find it as the server would have ended it.
+            (Abandoned::Await, _) | (Abandoned::Terminate, Place::Committing) => Manner::Await,
+            (Abandoned::Terminate, _) => Manner::Terminate,
+        };
+        let fence = Arc::clone(&self.shared.fence);
+        Some(Box::pin(async move { fence.end(backend, manner).await }))
+    }
+
+    fn pid(&self, connection: &PgConn) -> Option<i32> {
+        Some(connection.backend().pid)
     }
 
     fn is_permanent(&self, error: &sqlx::Error) -> bool {
@@ -162,5 +260,26 @@ impl Pool<PgConnector> {
     pub fn session(&self) -> impl Future<Output = Result<Session, AcquireError>> + Send + use<> {
         let acquire = self.acquire();
         async move { Ok(Session::from(acquire.await?)) }
+    }
+
+    /// Returns what the `application_name` of all connections of this pool, and of no others, has
+    /// between its slashes, such as `4711-1`; none without [`PgConnector::tagged`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(
+    /// #     pool: poolproof_pool::Pool<poolproof_pool::PgConnector>,
+    /// # ) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mine = format!("%/{}/%", pool.tag().unwrap_or_default());
+    /// let backends = sqlx::query("select pid from pg_stat_activity where application_name like $1");
+    /// let rows = pool.session().await?.fetch_all(backends.bind(mine)).await?;
+    /// # drop(rows);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn tag(&self) -> Option<String> {
+        let tag = self.connector().tag.as_ref()?;
+        Some(tag.pool().to_owned())
     }
 }

@@ -4,12 +4,16 @@
 //! of a connection or waker, any of which may come back here.
 
 mod acquire;
+mod control;
 mod lease;
+mod runtime;
+mod snapshot;
 mod tasks;
+mod vet;
 
 use std::fmt;
 use std::panic::Location;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -17,12 +21,19 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 pub use acquire::Acquire;
+pub use control::{Outage, WarmUp};
 pub(crate) use lease::Fate;
 pub use lease::Lease;
+pub(crate) use runtime::{Home, OwnedRuntime};
+pub use snapshot::{ClosedBy, Snapshot};
+pub(crate) use tasks::jitter;
 
 use crate::config::{Config, ConfigError};
 use crate::connector::Connector;
-use crate::error::{CloseReport, ConnectError, Holder};
+use crate::critical::{self, Critical, Told};
+use crate::error::{ConnectError, Holder};
+use crate::hooks::Hooks;
+use crate::metrics::Meters;
 use crate::state::{HeldSince, State};
 
 /// A pool of connections. Cloning gives another handle to the same pool.
@@ -39,10 +50,15 @@ pub(crate) type Books<C> =
 pub(crate) struct Inner<C: Connector> {
     connector: C,
     config: Config,
+    hooks: Hooks<C::Connection>,
     state: Mutex<Books<C>>,
     /// Where the pool's tasks run, whoever causes them.
     handle: Handle,
     phase: watch::Sender<Phase>,
+    pub(crate) meters: Meters,
+    told: Arc<Told>,
+    /// The runtime behind `handle`, where it is the pool's own. Last, because it ends the tasks.
+    _runtime: Option<OwnedRuntime>,
 }
 
 /// How far closing has got. Every task of the pool watches it, so that none outlives `close`.
@@ -55,45 +71,10 @@ enum Phase {
     CutShort,
 }
 
-/// The pool at one instant: all numbers are from the same moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The setting `pool_size`.
-    pub pool_size: u32,
-    /// The setting `max_overflow`.
-    pub max_overflow: i32,
-    /// Connections that are lent out, or handed to a waiter that has not picked its one up yet.
-    pub out: usize,
-    /// Connections ready to be lent.
-    pub idle: usize,
-    /// Connections being opened.
-    pub opening: usize,
-    /// Connections being reset or closed. Their slots are not free yet.
-    pub closing: usize,
-    /// Acquires that wait.
-    pub waiting: usize,
-    /// Connections opened since the pool was built.
-    pub opened_total: u64,
-    /// Connections closed or lost since the pool was built.
-    pub closed_total: u64,
-    /// Leases issued since the pool was built, those included whose ping failed.
-    pub leases_issued: u64,
-    /// Leases that came back since the pool was built.
-    pub leases_returned: u64,
-    /// The oldest lease.
-    pub oldest: Option<Holder>,
-}
-
-impl Snapshot {
-    /// Returns all connections that count against the limit.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        self.out + self.idle + self.opening + self.closing
-    }
-}
-
 impl<C: Connector> Pool<C> {
-    /// Builds a pool. Opens nothing: connections are opened when they are needed.
+    /// Builds a pool. Opens nothing but `min_idle` connections, in the background: the others are opened
+    /// when they are needed. Whether the database is there makes no difference; [`Pool::warm_up`] and
+    /// [`Pool::outage`] tell.
     ///
     /// The pool's tasks run on the current runtime, which needs tokio's time and whatever `connector`
     /// needs. Leases may be used, dropped and waited for on any other.
@@ -101,18 +82,48 @@ impl<C: Connector> Pool<C> {
     /// # Errors
     /// [`ConfigError`] when `config` is not valid or there is no current tokio runtime.
     pub fn new(connector: C, config: Config) -> Result<Self, ConfigError> {
+        Self::with_hooks(connector, config, Hooks::new())
+    }
+
+    /// Builds a pool with hooks. See [`Pool::new`].
+    ///
+    /// # Errors
+    /// Those of [`Pool::new`].
+    pub fn with_hooks(
+        connector: C,
+        config: Config,
+        hooks: Hooks<C::Connection>,
+    ) -> Result<Self, ConfigError> {
         config.validate()?;
         let handle = Handle::try_current().map_err(|_| ConfigError::NoRuntime)?;
+        Ok(Self::build(connector, config, hooks, Home::Current(handle)))
+    }
+
+    /// Builds a pool of valid settings.
+    pub(crate) fn build(
+        connector: C,
+        config: Config,
+        hooks: Hooks<C::Connection>,
+        home: Home,
+    ) -> Self {
+        let (handle, runtime) = home.split();
         let (phase, _) = watch::channel(Phase::Running);
-        Ok(Self {
-            inner: Arc::new(Inner {
-                connector,
-                state: Mutex::new(State::new(config.limits())),
-                config,
-                handle,
-                phase,
-            }),
-        })
+        let inner = Arc::new(Inner {
+            connector,
+            state: Mutex::new(State::new(config.limits())),
+            meters: Meters::new(config.metrics),
+            told: Arc::default(),
+            config,
+            hooks,
+            handle,
+            phase,
+            _runtime: runtime,
+        });
+        inner.spawn_housekeeper();
+        // What is to be kept ready.
+        let actions = inner.lock().warm_up(0, now());
+        inner.perform(actions);
+        Self { inner }
     }
 
     /// Acquires a connection, waiting in arrival order until one is free.
@@ -130,28 +141,14 @@ impl<C: Connector> Pool<C> {
     /// A connection that was just being pinged is reset before it is lent again.
     #[track_caller]
     pub fn acquire(&self) -> Acquire<C> {
-        Acquire::new(Arc::clone(&self.inner), Location::caller())
+        self.acquire_at(Location::caller())
     }
 
     /// Returns the pool's numbers.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let counts = self.inner.lock().counts();
-        let now = now();
-        Snapshot {
-            pool_size: self.inner.config.pool_size,
-            max_overflow: self.inner.config.max_overflow,
-            out: counts.out,
-            idle: counts.idle,
-            opening: counts.opening,
-            closing: counts.closing,
-            waiting: counts.waiting,
-            opened_total: counts.totals.opened,
-            closed_total: counts.totals.closed,
-            leases_issued: counts.totals.leases_issued,
-            leases_returned: counts.totals.leases_returned,
-            oldest: counts.oldest.map(|holder| holder_at(holder, now)),
-        }
+        Snapshot::of(&counts)
     }
 
     /// Returns who holds leases, the oldest first. Costs O(n log n) for n leases.
@@ -160,10 +157,30 @@ impl<C: Connector> Pool<C> {
         self.inner.holders()
     }
 
+    /// Acquires on behalf of a caller at `location`.
+    pub(crate) fn acquire_at(&self, location: &'static Location<'static>) -> Acquire<C> {
+        Acquire::new(Arc::clone(&self.inner), location)
+    }
+
+    /// Returns what opens the connections.
+    #[must_use]
+    pub fn connector(&self) -> &C {
+        &self.inner.connector
+    }
+
     /// Returns the settings.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.inner.config
+    }
+
+    /// Returns where the pool's tasks run.
+    pub(crate) fn home(&self) -> &Handle {
+        &self.inner.handle
+    }
+
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.inner.meters
     }
 
     /// Returns how long each connection took to open, of those opened since the last call; the newest
@@ -172,43 +189,27 @@ impl<C: Connector> Pool<C> {
     pub fn take_connect_times(&self) -> Vec<Duration> {
         self.inner.lock().take_connect_times()
     }
-
-    /// Closes the pool: from now on acquires and waiters fail, idle connections are closed, and so is
-    /// every lease when it comes back. Waits for all that, but no longer than `deadline`.
-    ///
-    /// Closing a closed pool waits again and reports again. Must be awaited within a tokio runtime.
-    ///
-    /// # Cancel safety
-    /// Safe. The pool is closed by the first poll; a later call waits for the rest.
-    pub async fn close(&self, deadline: Duration) -> CloseReport {
-        let started = now();
-        let mut phase = self.inner.phase.subscribe();
-        self.inner.advance(Phase::Closing);
-        let actions = self.inner.lock().close(started);
-        self.inner.perform(actions);
-        let drained = async {
-            // The phase is re-announced whenever the last connection may have gone.
-            let waited = phase.wait_for(|_| self.inner.is_drained()).await;
-            drop(waited);
-        };
-        let in_time = tokio::time::timeout(deadline, drained).await;
-        let (holders, counts) = (self.inner.holders(), self.inner.lock().counts());
-        if in_time.is_err() {
-            self.inner.advance(Phase::CutShort);
-        }
-        CloseReport {
-            holders,
-            cut_short: counts.opening + counts.closing,
-            took: now().saturating_duration_since(started),
-        }
-    }
 }
 
 impl<C: Connector> Inner<C> {
     /// Locks the books. A poisoned lock is taken all the same: the broken invariant was reported by the
     /// panic that poisoned it, and a lease that is dropped while unwinding must not panic again.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Books<C>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(|broken| {
+            self.tell_broken();
+            broken.into_inner()
+        })
+    }
+
+    /// Tells that the books do not add up, from a task: the lock is held here.
+    #[cold]
+    fn tell_broken(&self) {
+        if self.told.broken() {
+            let listener = self.hooks.critical.clone();
+            self.handle.spawn(async move {
+                critical::tell(listener.as_ref(), &Critical::BrokenInvariant);
+            });
+        }
     }
 
     fn advance(&self, to: Phase) {
@@ -217,12 +218,6 @@ impl<C: Connector> Inner<C> {
             *phase = to.max(*phase);
             further
         });
-    }
-
-    fn is_drained(&self) -> bool {
-        let state = self.lock();
-        let counts = state.counts();
-        state.is_closed() && counts.out + counts.idle + counts.opening + counts.closing == 0
     }
 
     fn holders(&self) -> Vec<Holder> {
@@ -255,7 +250,7 @@ impl<C: Connector> fmt::Debug for Pool<C> {
 }
 
 /// Returns the time by tokio's clock, which tests can pause.
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 

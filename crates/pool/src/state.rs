@@ -6,24 +6,33 @@
 //!
 //! Terms: a *lease* is a connection that is lent out; a *waiter* is an acquire without one; a *grant*
 //! is a connection in a waiter's slot that its future has not taken yet, and counts as lent out; the
-//! *generation* makes all connections older than it stale.
+//! *generation* makes all connections older than it stale; a *refill* is a connection that is opened
+//! although nobody waits for it; a *marked* connection is one whose refill was ordered.
 
+#[cfg(test)]
+mod audit;
 mod gate;
+mod idle;
+mod lifetime;
+mod modes;
 mod queue;
 mod slab;
 mod terms;
 
 use std::collections::VecDeque;
-use std::panic::Location;
 use std::time::{Duration, Instant};
 
 pub(crate) use gate::Backoff;
 use gate::Gate;
+use idle::Idle;
 use queue::{Queue, Slot};
 use slab::Slab;
+use terms::Lent;
+pub use terms::Mode;
 pub(crate) use terms::{
-    Actions, Asked, Conn, Counts, Expired, Failure, Found, Granted, HeldSince, HolderKey, Limits,
-    Mode, Opened, Place, Request, Severity, Shortage, Totals, WaiterKey,
+    Actions, Asked, Asker, Conn, Counts, Expired, Failure, Found, Granted, HeldSince, HolderKey,
+    Leak, Limits, Opened, Order, Place, Reason, Refusal, Request, Severity, Shortage, Totals,
+    WaiterKey,
 };
 
 /// The newest connect times that are kept for [`State::take_connect_times`].
@@ -35,13 +44,17 @@ pub(crate) struct State<C, W, E> {
     limits: Limits,
     mode: Mode,
     generation: u64,
-    /// Oldest use first.
-    idle: VecDeque<Conn<C>>,
+    /// All of this generation.
+    idle: Idle<C>,
     queue: Queue<C, W, E>,
-    holders: Slab<HeldSince>,
+    holders: Slab<Lent>,
     opening: usize,
     /// Connections that are being reset or closed: their slots are not free yet.
     closing: usize,
+    /// How many connections there may still be until those have gone that are too many since the
+    /// limits were lowered; `max_open` otherwise.
+    ceiling: usize,
+    refill: usize,
     gate: Gate<E>,
     /// The timer that the shell runs for the gate.
     timer: Option<Instant>,
@@ -55,11 +68,13 @@ impl<C, W, E: Clone> State<C, W, E> {
             limits,
             mode: Mode::Open,
             generation: 0,
-            idle: VecDeque::new(),
+            idle: Idle::new(limits.pool_size),
             queue: Queue::new(),
             holders: Slab::new(),
             opening: 0,
             closing: 0,
+            ceiling: limits.max_open,
+            refill: 0,
             gate: Gate::Up {
                 window: limits.max_connecting,
             },
@@ -73,29 +88,40 @@ impl<C, W, E: Clone> State<C, W, E> {
     pub(crate) fn acquire(
         &mut self,
         now: Instant,
-        Request { location, place }: Request,
+        Request { asker, place }: Request,
         waker: impl FnOnce() -> W,
-    ) -> (Asked<C>, Actions<C, W>) {
+    ) -> (Asked<C, E>, Actions<C, W>) {
         let mut actions = Actions::none();
-        if self.mode == Mode::Closed {
-            return (Asked::Closed, actions);
-        }
-        // With waiters there is nothing idle, so that a newcomer cannot overtake them.
-        while let Some(conn) = self.idle.pop_front() {
-            if conn.generation == self.generation {
-                let holder = self.lend(location, now);
-                self.totals.leases_issued += 1;
-                self.check();
-                return (Asked::Ready(Granted { conn, holder }), actions);
+        match self.mode {
+            // With waiters there is nothing idle, so that a newcomer cannot overtake them.
+            Mode::Open => {
+                if let Some(granted) = self.take_idle(asker, now, &mut actions) {
+                    self.totals.leases_issued += 1;
+                    if self.limits.min_idle > 0 {
+                        self.settle(now, &mut actions);
+                    } else {
+                        self.check();
+                    }
+                    return (Asked::Ready(granted), actions);
+                }
             }
-            self.send_to_close(conn, &mut actions);
+            Mode::Paused => {}
+            Mode::Draining => return (Asked::Refused(Refusal::Draining), actions),
+            Mode::Closed => return (Asked::Refused(Refusal::Closed), actions),
         }
-        let asked = match place {
-            Place::Tail if self.queue.waiting() >= self.limits.waiters_max => Asked::QueueFull {
-                waiting: self.queue.waiting(),
-            },
-            Place::Tail => Asked::Queued(self.queue.push_back(waker(), location)),
-            Place::Head => Asked::Queued(self.queue.push_front(waker(), location)),
+        let waiting = self.queue.waiting();
+        let asked = if let Some((cause, since)) = self.turn_away(now) {
+            self.totals.turned_away += 1;
+            Asked::Down { cause, since }
+        } else {
+            match place {
+                Place::Tail if waiting >= self.limits.waiters_max => {
+                    self.totals.queue_full += 1;
+                    Asked::QueueFull { waiting }
+                }
+                Place::Tail => Asked::Queued(self.queue.push_back(waker(), asker)),
+                Place::Head => Asked::Queued(self.queue.push_front(waker(), asker)),
+            }
         };
         self.settle(now, &mut actions);
         (asked, actions)
@@ -112,22 +138,25 @@ impl<C, W, E: Clone> State<C, W, E> {
                 Found::Granted(granted)
             }
             Slot::Failed(error) => Found::Failed(error),
-            Slot::Closed => Found::Closed,
+            Slot::Refused(refusal) => Found::Refused(refusal),
             Slot::Waiting(_) => panic!("bug: a waiting slot changed under the lock"),
         }
     }
 
     /// Ends a wait at its deadline: either it was served, or it leaves the queue.
     pub(crate) fn expire(&mut self, key: WaiterKey) -> Expired<C, W, E> {
-        let shortage = self.shortage();
+        let shortage = self.shortage(self.queue.asker(key));
         let expired = match self.queue.remove(key) {
-            Slot::Waiting(waker) => Expired::TimedOut(shortage, waker),
+            Slot::Waiting(waker) => {
+                self.totals.timed_out += 1;
+                Expired::TimedOut(shortage, waker)
+            }
             Slot::Granted(granted) => {
                 self.totals.leases_issued += 1;
                 Expired::Granted(granted)
             }
             Slot::Failed(error) => Expired::Failed(error),
-            Slot::Closed => Expired::Closed,
+            Slot::Refused(refusal) => Expired::Refused(refusal),
         };
         self.check();
         expired
@@ -138,88 +167,93 @@ impl<C, W, E: Clone> State<C, W, E> {
         let mut actions = Actions::none();
         match self.queue.remove(key) {
             Slot::Waiting(waker) => actions.spent = Some(waker),
-            Slot::Granted(Granted { conn, holder }) => {
-                let _ = self.holders.remove(holder.0);
+            Slot::Granted(Granted { mut conn, holder }) => {
+                self.end_lease(holder, &mut conn, &mut actions);
                 self.place(conn, now, &mut actions);
             }
-            Slot::Failed(_) | Slot::Closed => {}
+            Slot::Failed(_) | Slot::Refused(_) => {}
         }
         self.settle(now, &mut actions);
         actions
     }
 
     /// Takes back a clean connection.
-    pub(crate) fn put(&mut self, holder: HolderKey, conn: Conn<C>, now: Instant) -> Actions<C, W> {
+    pub(crate) fn put(
+        &mut self,
+        holder: HolderKey,
+        mut conn: Conn<C>,
+        now: Instant,
+    ) -> Actions<C, W> {
         let mut actions = Actions::none();
-        self.take_back(holder);
-        self.place(
-            Conn {
-                last_used: now,
-                ..conn
-            },
-            now,
-            &mut actions,
-        );
+        self.totals.leases_returned += 1;
+        self.end_lease(holder, &mut conn, &mut actions);
+        conn.last_used = now;
+        self.gate.prove(now);
+        self.place(conn, now, &mut actions);
         self.settle(now, &mut actions);
         actions
     }
 
-    /// Ends a lease whose connection must be reset before anyone else may have it. The slot stays
-    /// taken until [`State::restore`] or [`State::closed`].
-    pub(crate) fn retire(&mut self, holder: HolderKey) {
-        self.take_back(holder);
+    /// Ends a lease whose connection must be reset before anyone else may have it, or be closed. The
+    /// slot stays taken until [`State::restore`], [`State::lost`] or [`State::closed`].
+    pub(crate) fn retire(
+        &mut self,
+        holder: HolderKey,
+        conn: &mut Conn<C>,
+        now: Instant,
+    ) -> Actions<C, W> {
+        let mut actions = Actions::none();
+        self.totals.leases_returned += 1;
+        self.end_lease(holder, conn, &mut actions);
         self.closing += 1;
-        self.check();
+        self.settle(now, &mut actions);
+        actions
     }
 
     /// Takes back a connection that was reset.
-    pub(crate) fn restore(&mut self, conn: Conn<C>, now: Instant) -> Actions<C, W> {
+    pub(crate) fn restore(&mut self, mut conn: Conn<C>, now: Instant) -> Actions<C, W> {
         let mut actions = Actions::none();
-        self.closing = self
-            .closing
-            .checked_sub(1)
-            .expect("bug: nothing was closing");
-        self.place(
-            Conn {
-                last_used: now,
-                ..conn
-            },
-            now,
-            &mut actions,
-        );
+        self.end_closing();
+        conn.last_used = now;
+        self.gate.prove(now);
+        self.place(conn, now, &mut actions);
         self.settle(now, &mut actions);
         actions
     }
 
-    /// Frees the slot of a connection that is gone.
+    /// Frees the slot of a connection that was to be closed, by an action, and is gone.
     pub(crate) fn closed(&mut self, now: Instant) -> Actions<C, W> {
         let mut actions = Actions::none();
-        self.closing = self
-            .closing
-            .checked_sub(1)
-            .expect("bug: nothing was closing");
+        self.end_closing();
         self.totals.closed += 1;
         self.settle(now, &mut actions);
         actions
     }
 
+    /// Frees the slot of a connection that was retired, and is gone for this reason.
+    pub(crate) fn lost(&mut self, reason: Reason, now: Instant) -> Actions<C, W> {
+        self.totals.closed_by[reason as usize] += 1;
+        self.closed(now)
+    }
+
     /// Takes in a connection that was opened: for the head waiter, else idle.
     pub(crate) fn opened(&mut self, opened: Opened<C>, now: Instant) -> Actions<C, W> {
         let mut actions = Actions::none();
-        self.opening = self
-            .opening
-            .checked_sub(1)
-            .expect("bug: nothing was opening");
+        self.end_opening(&mut actions);
         self.totals.opened += 1;
+        self.refill = self.refill.saturating_sub(1);
         self.gate.succeeded(self.limits.max_connecting);
         if self.connect_times.len() == CONNECT_TIMES {
             self.connect_times.pop_front();
         }
-        self.connect_times.push_back(opened.took);
+        let took = now.saturating_duration_since(opened.begun);
+        self.connect_times.push_back(took);
         let conn = Conn {
+            expires: self.limits.expiry(opened.begun, opened.jitter),
             value: opened.value,
             generation: opened.generation,
             last_used: now,
+            marked: false,
         };
         self.place(conn, now, &mut actions);
         self.settle(now, &mut actions);
@@ -230,27 +264,27 @@ impl<C, W, E: Clone> State<C, W, E> {
     /// transient one waiters stay until their deadlines.
     pub(crate) fn open_failed(&mut self, failure: Failure<E>, now: Instant) -> Actions<C, W> {
         let mut actions = Actions::none();
-        self.opening = self
-            .opening
-            .checked_sub(1)
-            .expect("bug: nothing was opening");
+        self.end_opening(&mut actions);
+        self.totals.open_failed += 1;
         let Failure {
             error,
             severity,
             jitter,
         } = failure;
+        // What nobody waits for must not be tried again at once, whatever the error.
+        let unobserved = self.queue.waiting() == 0 && self.wanted_unasked() > 0;
         match severity {
-            Severity::Transient => {
-                let backoff = self.limits.backoff;
-                let pause = |failures| backoff.pause(failures, jitter);
-                self.gate.failed(error, now, pause);
-            }
-            Severity::Permanent => {
+            Severity::Permanent if !unobserved => {
                 // The server answered, so it is not down.
                 self.gate.succeeded(self.limits.max_connecting);
                 if let Some(waker) = self.queue.settle_head(Slot::Failed(error)) {
                     actions.wake(waker);
                 }
+            }
+            Severity::Permanent | Severity::Transient => {
+                let backoff = self.limits.backoff;
+                let pause = |failures| backoff.pause(failures, jitter);
+                self.gate.failed(error, now, pause);
             }
         }
         self.settle(now, &mut actions);
@@ -266,38 +300,25 @@ impl<C, W, E: Clone> State<C, W, E> {
         actions
     }
 
-    /// Makes all connections up to `generation` stale, once per generation. Idle ones are replaced
-    /// when their turn comes, without a ping.
-    pub(crate) fn invalidate(&mut self, generation: u64) {
-        if generation == self.generation {
-            self.generation += 1;
-        }
-    }
-
-    /// Ends it: no more leases; waiters fail, untaken grants and idle connections are closed.
-    pub(crate) fn close(&mut self, now: Instant) -> Actions<C, W> {
+    /// Orders connections that nobody waits for, until there are `wanted`, but no more than
+    /// `pool_size`; and those that are to be kept ready.
+    pub(crate) fn warm_up(&mut self, wanted: usize, now: Instant) -> Actions<C, W> {
         let mut actions = Actions::none();
-        self.mode = Mode::Closed;
-        while let Some(waker) = self.queue.settle_head(Slot::Closed) {
-            actions.wake(waker);
-        }
-        for granted in self.queue.revoke_grants() {
-            let _ = self.holders.remove(granted.holder.0);
-            self.send_to_close(granted.conn, &mut actions);
-        }
-        while let Some(conn) = self.idle.pop_front() {
-            self.send_to_close(conn, &mut actions);
+        if self.mode == Mode::Open {
+            let missing = wanted.saturating_sub(self.open() - self.opening - self.closing);
+            self.refill = self.refill.max(missing);
         }
         self.settle(now, &mut actions);
         actions
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.mode == Mode::Closed
-    }
-
     pub(crate) fn counts(&self) -> Counts {
         Counts {
+            sizes: self.limits.sizes(),
+            mode: self.mode,
+            generation: self.generation,
+            down_since: self.gate.down_since(),
+            suspected: self.suspected(),
             out: self.holders.len(),
             idle: self.idle.len(),
             opening: self.opening,
@@ -308,8 +329,13 @@ impl<C, W, E: Clone> State<C, W, E> {
         }
     }
 
+    /// Returns since when and why the server cannot be reached.
+    pub(crate) fn outage(&self) -> Option<(Instant, E)> {
+        Some((self.gate.down_since()?, self.gate.cause()?.clone()))
+    }
+
     pub(crate) fn holders(&self) -> Vec<HeldSince> {
-        self.holders.iter().copied().collect()
+        self.holders.iter().map(|lent| lent.held).collect()
     }
 
     /// Returns how long the connections took to open that were opened since the last call.
@@ -322,86 +348,155 @@ impl<C, W, E: Clone> State<C, W, E> {
     }
 
     fn oldest(&self) -> Option<HeldSince> {
-        self.holders
-            .iter()
-            .min_by_key(|holder| holder.since)
-            .copied()
+        let held = self.holders.iter().map(|lent| lent.held);
+        held.min_by_key(|held| held.since)
     }
 
-    fn lend(&mut self, location: &'static Location<'static>, now: Instant) -> HolderKey {
-        HolderKey(self.holders.insert(HeldSince {
-            location,
-            since: now,
-        }))
+    /// Lends the idle connection whose turn it is, if there is one that may still be lent.
+    fn take_idle(
+        &mut self,
+        asker: Asker,
+        now: Instant,
+        actions: &mut Actions<C, W>,
+    ) -> Option<Granted<C>> {
+        while let Some(conn) = self.idle.pop(self.limits.order) {
+            if !conn.has_expired(now) {
+                return Some(self.lend(conn, asker, now));
+            }
+            self.send_to_close(conn, Reason::Recycled, actions);
+        }
+        None
     }
 
-    fn take_back(&mut self, holder: HolderKey) {
-        let _ = self.holders.remove(holder.0);
-        self.totals.leases_returned += 1;
+    fn lend(&mut self, conn: Conn<C>, asker: Asker, now: Instant) -> Granted<C> {
+        let holder = self.holders.insert(Lent {
+            held: HeldSince {
+                location: asker.location,
+                since: now,
+            },
+            task: asker.task,
+            expires: conn.expires,
+            marked: conn.marked,
+            suspected: false,
+        });
+        Granted {
+            conn,
+            holder: HolderKey(holder),
+        }
+    }
+
+    fn end_lease(&mut self, holder: HolderKey, conn: &mut Conn<C>, actions: &mut Actions<C, W>) {
+        let lent = self.holders.remove(holder.0);
+        conn.marked |= lent.marked;
+        if lent.suspected {
+            actions.leaks.push(Leak::Returned(lent.held));
+        }
+    }
+
+    fn end_opening(&mut self, actions: &mut Actions<C, W>) {
+        let left = self.opening.checked_sub(1);
+        self.opening = left.expect("bug: nothing was opening");
+        actions.announce = true;
+    }
+
+    fn end_closing(&mut self) {
+        let left = self.closing.checked_sub(1);
+        self.closing = left.expect("bug: nothing was closing");
     }
 
     /// Finds the place of a connection that nobody holds: the head waiter, the idle ones, or out.
     fn place(&mut self, conn: Conn<C>, now: Instant, actions: &mut Actions<C, W>) {
-        if self.mode == Mode::Closed || conn.generation != self.generation {
-            self.send_to_close(conn, actions);
-        } else if let Some(location) = self.queue.head_location() {
-            let holder = self.lend(location, now);
-            let waker = self
-                .queue
-                .settle_head(Slot::Granted(Granted { conn, holder }))
-                .expect("bug: the head waiter vanished under the lock");
-            actions.wake(waker);
-        } else if self.idle.len() < self.limits.pool_size {
-            self.idle.push_back(conn);
+        let waiter = match self.mode {
+            Mode::Open => self.queue.head(),
+            Mode::Paused | Mode::Draining | Mode::Closed => None,
+        };
+        if self.mode == Mode::Closed {
+            self.send_to_close(conn, Reason::Shutdown, actions);
+        } else if conn.generation != self.generation {
+            self.send_to_close(conn, Reason::Stale, actions);
+        } else if conn.marked || conn.has_expired(now) {
+            self.send_to_close(conn, Reason::Recycled, actions);
+        } else if self.open() >= self.limits.max_open {
+            self.send_to_close(conn, Reason::Resized, actions);
+        } else if let Some(asker) = waiter {
+            let granted = self.lend(conn, asker, now);
+            self.grant(granted, actions);
+        } else if self.idle.len() - self.idle.marked() < self.limits.pool_size
+            || !self.limits.linger.is_zero()
+        {
+            self.idle.push(conn, now);
         } else {
-            self.send_to_close(conn, actions);
+            self.send_to_close(conn, Reason::Overflow, actions);
         }
     }
 
-    fn send_to_close(&mut self, conn: Conn<C>, actions: &mut Actions<C, W>) {
+    /// Hands a connection to the head waiter, of which there must be one.
+    fn grant(&mut self, granted: Granted<C>, actions: &mut Actions<C, W>) {
+        let waker = self.queue.settle_head(Slot::Granted(granted));
+        actions.wake(waker.expect("bug: the head waiter vanished under the lock"));
+    }
+
+    fn send_to_close(&mut self, conn: Conn<C>, reason: Reason, actions: &mut Actions<C, W>) {
         self.closing += 1;
+        self.totals.closed_by[reason as usize] += 1;
         actions.close.push(conn);
     }
 
-    /// Ends every transition: orders the connections that waiters need, and checks the books.
+    /// Ends every transition: orders the connections that are needed, and checks the books.
     fn settle(&mut self, now: Instant, actions: &mut Actions<C, W>) {
-        if self.mode == Mode::Open {
-            self.gate.tick(now);
-            let room = self.limits.max_open.saturating_sub(self.open());
-            let wanted = self
-                .queue
-                .waiting()
-                .min(self.opening.saturating_add(room))
-                .min(self.gate.window())
-                .min(self.limits.max_connecting);
-            let more = wanted.saturating_sub(self.opening);
-            self.opening += more;
-            actions.connect += more;
-            actions.generation = self.generation;
-            if self.queue.waiting() > 0
-                && self.timer.is_none()
-                && let Some(at) = self.gate.pause_until()
-            {
-                self.timer = Some(at);
-                actions.arm_timer = Some(at);
+        match self.mode {
+            Mode::Open => {
+                self.gate.tick(now);
+                self.fit_refill(actions);
+                self.connect(actions);
             }
-        } else {
-            actions.drained = self.open() == 0;
+            Mode::Paused | Mode::Draining => actions.announce |= self.holders.len() == 0,
+            Mode::Closed => actions.announce |= self.open() == 0,
         }
+        self.ceiling = self.ceiling.min(self.open()).max(self.limits.max_open);
         self.check();
     }
 
-    fn shortage(&self) -> Shortage<E> {
+    /// Orders what is missing, as far as limits and gate allow, or a timer for when it allows more.
+    fn connect(&mut self, actions: &mut Actions<C, W>) {
+        let missing = self.missing();
+        let room = self.limits.max_open.saturating_sub(self.open());
+        let allowed = missing
+            .min(self.opening.saturating_add(room))
+            .min(self.gate.window())
+            .min(self.limits.max_connecting);
+        let more = allowed.saturating_sub(self.opening);
+        self.opening += more;
+        actions.connect += more;
+        actions.generation = self.generation;
+        if missing > 0
+            && self.timer.is_none()
+            && let Some(at) = self.gate.pause_until()
+        {
+            self.timer = Some(at);
+            actions.arm_timer = Some(at);
+        }
+    }
+
+    /// Returns how many connections should be being opened: one for each waiter, what is wanted
+    /// without anyone waiting, and, where newcomers may be turned away, one that finds out when the
+    /// server is back.
+    fn missing(&self) -> usize {
+        let wanted = self.queue.waiting() + self.wanted_unasked();
+        let prober = self.limits.patience.is_some() && self.gate.is_down();
+        wanted.max(usize::from(prober))
+    }
+
+    fn shortage(&self, asker: Asker) -> Shortage<E> {
         let out = self.holders.len();
+        if self.mode == Mode::Paused {
+            return Shortage::Paused;
+        }
         match &self.gate {
-            Gate::Down { cause, since, .. }
-                if self.opening > 0 || self.open() < self.limits.max_open =>
-            {
-                Shortage::Down {
-                    cause: cause.clone(),
-                    since: *since,
-                }
-            }
+            Gate::Down { cause, since, .. } if self.could_open() => Shortage::Down {
+                cause: cause.clone(),
+                since: *since,
+            },
             _ if self.opening > 0 => Shortage::Opening {
                 out,
                 opening: self.opening,
@@ -410,61 +505,66 @@ impl<C, W, E: Clone> State<C, W, E> {
                 out,
                 waiting: self.queue.waiting(),
                 oldest: self.oldest(),
+                own: self.held_by(asker),
             },
         }
+    }
+
+    /// Returns why and since when waiting is not worth it, if so.
+    fn turn_away(&self, now: Instant) -> Option<(E, Instant)> {
+        let patience = self.limits.patience?;
+        if self.mode != Mode::Open || !self.could_open() {
+            return None;
+        }
+        let (cause, since) = self.gate.turns_away(patience, now)?;
+        Some((cause.clone(), since))
+    }
+
+    /// Returns whether it is the server, and not the limit, that stands in the way of one more.
+    fn could_open(&self) -> bool {
+        self.opening > 0 || self.open() < self.limits.max_open
+    }
+
+    /// Returns the leases that the asking task holds itself.
+    fn held_by(&self, asker: Asker) -> Vec<HeldSince> {
+        let own = |lent: &&Lent| asker.task.is_some() && lent.task == asker.task;
+        self.holders
+            .iter()
+            .filter(own)
+            .map(|lent| lent.held)
+            .collect()
     }
 
     /// Checks what must hold after every transition, as far as that costs O(1).
     fn check(&self) {
         let (open, waiting) = (self.open(), self.queue.waiting());
+        assert!(open <= self.ceiling, "bug: {open} connections are open");
         assert!(
-            open <= self.limits.max_open,
-            "bug: {open} connections are open"
-        );
-        assert!(
-            self.idle.len() <= self.limits.pool_size,
+            self.idle.surplus() == 0 || !self.limits.linger.is_zero(),
             "bug: {} connections are idle",
             self.idle.len()
         );
-        assert!(
-            self.idle.is_empty() || waiting == 0,
-            "bug: a connection is idle while {waiting} wait"
-        );
         match self.mode {
-            Mode::Open => assert!(
-                waiting == 0
-                    || open == self.limits.max_open
-                    || self.opening > 0
-                    || self.timer.is_some(),
-                "bug: {waiting} wait and nothing is being done about it"
-            ),
+            Mode::Open => {
+                assert!(
+                    self.idle.is_empty() || waiting == 0,
+                    "bug: a connection is idle while {waiting} wait"
+                );
+                assert!(
+                    waiting == 0
+                        || open >= self.limits.max_open
+                        || self.opening > 0
+                        || self.timer.is_some(),
+                    "bug: {waiting} wait and nothing is being done about it"
+                );
+            }
+            Mode::Paused => {}
+            Mode::Draining => assert!(waiting == 0, "bug: {waiting} wait for what will not come"),
             Mode::Closed => assert!(
                 waiting == 0 && self.idle.is_empty(),
                 "bug: a closed pool keeps waiters or idle connections"
             ),
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn idle(&self) -> impl Iterator<Item = &Conn<C>> {
-        self.idle.iter()
-    }
-
-    /// Checks what must hold after every transition, whatever it costs.
-    #[cfg(test)]
-    pub(crate) fn audit(&self) {
-        self.check();
-        self.queue.audit();
-        assert_eq!(
-            self.totals.opened - self.totals.closed,
-            (self.holders.len() + self.idle.len() + self.closing) as u64,
-            "bug: connections appear or vanish"
-        );
-        assert_eq!(
-            self.totals.leases_issued - self.totals.leases_returned,
-            (self.holders.len() - self.queue.untaken()) as u64,
-            "bug: leases appear or vanish"
-        );
     }
 }
 

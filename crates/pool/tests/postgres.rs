@@ -8,6 +8,10 @@
 #[path = "postgres/support.rs"]
 mod support;
 
+#[path = "postgres/abandoned.rs"]
+mod abandoned;
+#[path = "postgres/blocking.rs"]
+mod blocking;
 #[path = "postgres/cancellation.rs"]
 mod cancellation;
 #[path = "postgres/clean.rs"]
@@ -16,5 +20,19 @@ mod clean;
 mod commit;
 #[path = "postgres/connecting.rs"]
 mod connecting;
+#[path = "postgres/life.rs"]
+mod life;
+#[path = "postgres/operations.rs"]
+mod operations;
+#[path = "postgres/options.rs"]
+mod options;
+#[path = "postgres/raw.rs"]
+mod raw;
+#[path = "postgres/resolve.rs"]
+mod resolve;
+#[path = "postgres/retry.rs"]
+mod retry;
 #[path = "postgres/scope.rs"]
 mod scope;
+#[path = "postgres/tracking.rs"]
+mod tracking;

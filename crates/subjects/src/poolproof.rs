@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use poolproof_load::{OpEnd, Subject, SubjectInfo, Trace, planned_panic};
 use poolproof_oracle::{CLEAN_PROBE_SQL, CapacityProbe, Ending, Op, Outcome, PoolView};
 use poolproof_pool::{
-    AcquireError, Categorized, Category, Config, ConnectError, PgConnector, Pool, QueryError,
+    AcquireError, Categorized, Config, ConnectError, ErrorKind, PgConnector, Pool, QueryError,
     Session, Transaction, TransactionError,
 };
 use tokio::time::{Instant, timeout_at};
@@ -190,10 +190,10 @@ fn not_connected(error: AcquireError) -> BuildError {
 }
 
 impl Categorized for Stop {
-    fn category(&self) -> Category {
+    fn kind(&self) -> ErrorKind {
         match self {
-            Self::Planned => Category::RolledBack,
-            Self::Query(error) => error.category(),
+            Self::Planned => ErrorKind::RolledBack,
+            Self::Query(error) => error.kind(),
         }
     }
 

@@ -61,6 +61,33 @@ pub(crate) fn effect(sql: &str) -> Effect {
     effect
 }
 
+/// Returns `sql` without its comments and with `?` in place of every value, so that it can be shown.
+pub(crate) fn outline(sql: &str) -> String {
+    let mut outline = String::with_capacity(sql.len());
+    let mut tokens = Tokens::new(sql);
+    while let Some(token) = tokens.next() {
+        let text = &sql[tokens.start..tokens.at];
+        let shown = match token {
+            // Of a parameter the number is what counts, and comes next.
+            Token::Other if text == "$" => continue,
+            Token::Word(_) | Token::Border => text,
+            Token::Other if text.starts_with('"') => text,
+            Token::Other if text.len() > 1 || text.starts_with(is_value) => "?",
+            Token::Other => text,
+        };
+        if !outline.is_empty() {
+            outline.push(' ');
+        }
+        outline.push_str(shown);
+    }
+    outline
+}
+
+/// Returns whether a value begins with this, as far as it is not a word.
+fn is_value(c: char) -> bool {
+    c.is_ascii_digit() || c == '\''
+}
+
 /// What has been read of one statement.
 #[derive(Default)]
 struct Statement {
@@ -128,12 +155,18 @@ enum Token<'a> {
 
 struct Tokens<'a> {
     text: &'a str,
+    /// Where the last token began, and where it ended.
+    start: usize,
     at: usize,
 }
 
 impl<'a> Tokens<'a> {
     fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        Self {
+            text,
+            start: 0,
+            at: 0,
+        }
     }
 
     fn rest(&self) -> &'a str {
@@ -232,6 +265,7 @@ impl<'a> Iterator for Tokens<'a> {
         loop {
             let rest = self.rest();
             let next = rest.chars().next()?;
+            self.start = self.at;
             if next.is_whitespace() {
                 self.skip_while(char::is_whitespace);
             } else if rest.starts_with("--") {
@@ -325,6 +359,27 @@ mod tests {
             "select 'never closed ; commit",
         ] {
             assert_eq!(effect(sql), Effect::None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn an_outline_shows_neither_values_nor_comments() {
+        for (sql, shown) in [
+            ("", ""),
+            ("select 1", "select ?"),
+            (
+                "insert into \"T a\" values ('s3cret', $1, -17.5e3, E's\\'3', $$s3$$, x'1f')",
+                "insert into \"T a\" values ( ? , ? , - ? , ? , ? , x ? )",
+            ),
+            (
+                "select /* s3cret */ a.b -- s3cret\n from t where c = 's3''cret'; commit",
+                "select a . b from t where c = ? ? ; commit",
+            ),
+            ("select 's3cret was cut", "select ?"),
+            ("select $tag$s3cret", "select ?"),
+            ("select äöü from ß", "select äöü from ß"),
+        ] {
+            assert_eq!(outline(sql), shown, "{sql}");
         }
     }
 

@@ -1,10 +1,15 @@
 //! What goes wrong on a session, one enum per operation, and its category.
 
+use std::borrow::Cow;
+use std::time::Duration;
+
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use thiserror::Error;
 
-use super::session::InDoubt;
-use crate::error::{Categorized, Category};
+use super::resolve::InDoubt;
+use super::settings::SessionConfigError;
+use super::track::Reaped;
+use crate::error::{Categorized, ErrorKind};
 
 /// Why a statement failed.
 #[derive(Debug, Error)]
@@ -35,6 +40,23 @@ pub enum QueryError {
     /// An earlier transaction on this session was abandoned. Get another session.
     #[error("an earlier transaction on this session was abandoned; get another session")]
     Poisoned,
+    /// An earlier statement of the transaction failed with a serialization failure or deadlock, which no
+    /// savepoint can mend: the whole transaction must run again.
+    #[error("an earlier statement failed with {sqlstate}, so the whole transaction must run again")]
+    SerializationFailed {
+        /// What the earlier statement failed with, of class 40.
+        sqlstate: String,
+    },
+    /// A transaction was left open on the raw connection. End it there, or get another session.
+    #[error("a transaction was left open on the raw connection; end it there first")]
+    OpenTransaction,
+    /// The pool ended this session because it was left alone for too long. Its transaction, if any, was
+    /// rolled back. Get another session.
+    #[error("the pool ended this session: it was {0}")]
+    Reaped(Reaped),
+    /// The transaction's options cannot work.
+    #[error("the transaction's options cannot work")]
+    Options(#[source] SessionConfigError),
 }
 
 /// Why a transaction did not commit. Except for [`TransactionError::CommitUnknown`], nothing of it is
@@ -72,6 +94,23 @@ pub enum TransactionError<E> {
         "the commit was not attempted because an earlier statement was abandoned or broke the connection"
     )]
     RollbackOnly,
+    /// A statement failed with a serialization failure or deadlock, the closure returned `Ok` all the
+    /// same, and the transaction was rolled back. Running it again can help.
+    #[error("the commit was not attempted because an earlier statement failed with {sqlstate}")]
+    SerializationFailed {
+        /// What the statement failed with, of class 40.
+        sqlstate: String,
+    },
+    /// The pool ended the session because it was left alone for too long, before COMMIT was sent.
+    #[error("the pool ended the session before the commit: it was {0}")]
+    Reaped(Reaped),
+    /// The deadline passed before COMMIT was written, and the transaction was rolled back; or will be at
+    /// once, by closing its connection.
+    #[error("the transaction had not ended within {within:?}")]
+    DeadlinePassed {
+        /// The setting.
+        within: Duration,
+    },
     /// The server refused to commit, such as for a deferred constraint.
     #[error("the server refused to commit")]
     CommitRefused(#[source] sqlx::Error),
@@ -103,22 +142,24 @@ pub enum SavepointError<E> {
 }
 
 impl Categorized for sqlx::Error {
-    fn category(&self) -> Category {
+    fn kind(&self) -> ErrorKind {
         if is_connection_error(self) {
-            return Category::Connection;
+            return ErrorKind::Connection;
         }
         match self {
             Self::Database(error) => error
                 .code()
-                .map_or(Category::Other, |code| category_of(&code)),
-            Self::ColumnNotFound(_)
-            | Self::ColumnIndexOutOfBounds { .. }
-            | Self::ColumnDecode { .. }
+                .map_or(ErrorKind::Other, |code| ErrorKind::of_sqlstate(&code)),
+            Self::ColumnNotFound(_) | Self::ColumnIndexOutOfBounds { .. } => {
+                ErrorKind::UndefinedObject
+            }
+            Self::ColumnDecode { .. }
             | Self::TypeNotFound { .. }
             | Self::Encode(_)
             | Self::Decode(_)
-            | Self::InvalidArgument(_) => Category::Programming,
-            _ => Category::Other,
+            | Self::InvalidArgument(_) => ErrorKind::Type,
+            Self::RowNotFound => ErrorKind::NoRows,
+            _ => ErrorKind::Other,
         }
     }
 
@@ -128,34 +169,56 @@ impl Categorized for sqlx::Error {
             _ => None,
         }
     }
+
+    /// Not for a broken connection: by itself, nobody knows whether it was within a transaction.
+    fn is_retryable(&self) -> bool {
+        retryable_alone(self.kind())
+    }
 }
 
 impl Categorized for QueryError {
-    fn category(&self) -> Category {
+    fn kind(&self) -> ErrorKind {
         match self {
-            Self::Statement(cause) => cause.category(),
-            Self::Connection(_) => Category::Connection,
-            Self::TransactionControl { .. } => Category::Programming,
-            Self::RollbackOnly | Self::Poisoned => Category::RolledBack,
+            Self::Statement(cause) => cause.kind(),
+            Self::Connection(_) => ErrorKind::Connection,
+            Self::TransactionControl { .. } => ErrorKind::Refused,
+            Self::RollbackOnly | Self::Poisoned => ErrorKind::RolledBack,
+            Self::SerializationFailed { sqlstate } => ErrorKind::of_sqlstate(sqlstate),
+            Self::OpenTransaction | Self::Options(_) => ErrorKind::Refused,
+            Self::Reaped(_) => ErrorKind::Canceled,
         }
     }
 
     fn sqlstate(&self) -> Option<String> {
         match self {
             Self::Statement(cause) | Self::Connection(cause) => cause.sqlstate(),
-            Self::TransactionControl { .. } | Self::RollbackOnly | Self::Poisoned => None,
+            Self::SerializationFailed { sqlstate } => Some(sqlstate.clone()),
+            Self::TransactionControl { .. }
+            | Self::RollbackOnly
+            | Self::Poisoned
+            | Self::OpenTransaction
+            | Self::Reaped(_)
+            | Self::Options(_) => None,
         }
+    }
+
+    /// Not for a broken connection: outside a transaction, the statement may have been executed. As
+    /// part of a [`TransactionError`] it is.
+    fn is_retryable(&self) -> bool {
+        retryable_alone(self.kind())
     }
 }
 
 impl<E: Categorized> Categorized for TransactionError<E> {
-    fn category(&self) -> Category {
+    fn kind(&self) -> ErrorKind {
         match self {
-            Self::Begin(cause) => cause.category(),
-            Self::Work(cause) | Self::Rollback { work: cause, .. } => cause.category(),
-            Self::CommitRolledBack | Self::Lost(_) | Self::RollbackOnly => Category::RolledBack,
-            Self::CommitRefused(cause) => cause.category(),
-            Self::CommitUnknown { .. } => Category::Ambiguous,
+            Self::Begin(cause) => cause.kind(),
+            Self::Work(cause) | Self::Rollback { work: cause, .. } => cause.kind(),
+            Self::CommitRolledBack | Self::Lost(_) | Self::RollbackOnly => ErrorKind::RolledBack,
+            Self::SerializationFailed { sqlstate } => ErrorKind::of_sqlstate(sqlstate),
+            Self::Reaped(_) | Self::DeadlinePassed { .. } => ErrorKind::Canceled,
+            Self::CommitRefused(cause) => cause.kind(),
+            Self::CommitUnknown { .. } => ErrorKind::Ambiguous,
         }
     }
 
@@ -163,20 +226,29 @@ impl<E: Categorized> Categorized for TransactionError<E> {
         match self {
             Self::Begin(cause) => cause.sqlstate(),
             Self::Work(cause) | Self::Rollback { work: cause, .. } => cause.sqlstate(),
-            Self::CommitRolledBack | Self::RollbackOnly => None,
+            Self::SerializationFailed { sqlstate } => Some(sqlstate.clone()),
+            Self::CommitRolledBack
+            | Self::RollbackOnly
+            | Self::Reaped(_)
+            | Self::DeadlinePassed { .. } => None,
             Self::Lost(cause) | Self::CommitRefused(cause) | Self::CommitUnknown { cause, .. } => {
                 cause.sqlstate()
             }
         }
     }
+
+    /// Also where COMMIT never left because an earlier statement was abandoned or broke the connection.
+    fn is_retryable(&self) -> bool {
+        matches!(self, Self::RollbackOnly) || self.kind().is_retryable()
+    }
 }
 
 impl<E: Categorized> Categorized for SavepointError<E> {
-    fn category(&self) -> Category {
+    fn kind(&self) -> ErrorKind {
         match self {
-            Self::Control(cause) => cause.category(),
-            Self::Work(cause) => cause.category(),
-            Self::RolledBack => Category::RolledBack,
+            Self::Control(cause) => cause.kind(),
+            Self::Work(cause) => cause.kind(),
+            Self::RolledBack => ErrorKind::RolledBack,
         }
     }
 
@@ -189,15 +261,8 @@ impl<E: Categorized> Categorized for SavepointError<E> {
     }
 }
 
-fn category_of(sqlstate: &str) -> Category {
-    match sqlstate.get(..2) {
-        Some("08") => Category::Connection,
-        Some("23") => Category::Integrity,
-        Some("40") => Category::Serialization,
-        Some("42" | "22") => Category::Programming,
-        Some("53") => Category::Resource,
-        _ => Category::Other,
-    }
+fn retryable_alone(kind: ErrorKind) -> bool {
+    kind != ErrorKind::Connection && kind.is_retryable()
 }
 
 /// Returns whether the connection is gone or cannot be trusted any more.
@@ -234,4 +299,8 @@ pub(crate) fn leaves_connection_known(error: &sqlx::Error) -> bool {
         | sqlx::Error::ColumnDecode { .. } => !is_connection_error(error),
         _ => false,
     }
+}
+
+pub(crate) fn sqlstate(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+    error.as_database_error()?.code()
 }

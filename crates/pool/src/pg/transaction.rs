@@ -3,8 +3,10 @@
 use sqlx::postgres::{PgQueryResult, PgRow};
 use sqlx::{Execute, Postgres};
 
-use super::error::{QueryError, SavepointError};
-use super::session::{ABORTED, Scope, Session, no_row, sqlstate};
+use super::ABORTED;
+use super::error::{QueryError, SavepointError, sqlstate};
+use super::session::{Scope, Session, no_row};
+use super::track::Errand;
 
 /// A transaction, lent to the work that runs in it. It ends when the work does.
 ///
@@ -50,9 +52,13 @@ impl<'s> Transaction<'s> {
             },
             Err(error) => match self.session.leave_savepoints_above(self.depth).await {
                 Ok(()) => Err(SavepointError::Work(error)),
-                // The connection is beyond use, and the transaction will not commit: the work's error
-                // says more than that.
-                Err(QueryError::RollbackOnly) => Err(SavepointError::Work(error)),
+                // The transaction will not commit, whatever is done: the work's error says more than
+                // that.
+                Err(
+                    QueryError::RollbackOnly
+                    | QueryError::Reaped(_)
+                    | QueryError::SerializationFailed { .. },
+                ) => Err(SavepointError::Work(error)),
                 Err(cause) => Err(SavepointError::Control(cause)),
             },
         }
@@ -120,7 +126,9 @@ impl<'s> Transaction<'s> {
 
     async fn enter(&mut self, depth: u32) -> Result<(), QueryError> {
         self.session.leave_savepoints_above(self.depth).await?;
-        self.session.control(savepoint::set(depth)).await?;
+        self.session
+            .control(Errand::Control, savepoint::set(depth))
+            .await?;
         self.session.set_scope(Scope::Inside(depth));
         Ok(())
     }
@@ -128,7 +136,11 @@ impl<'s> Transaction<'s> {
     /// Keeps what was done under the savepoint; returns whether that was possible.
     async fn release(&mut self, depth: u32) -> Result<bool, QueryError> {
         self.session.leave_savepoints_above(depth).await?;
-        match self.session.control(savepoint::release(depth)).await {
+        match self
+            .session
+            .control(Errand::Control, savepoint::release(depth))
+            .await
+        {
             Ok(()) => {
                 self.session.set_scope(Scope::Inside(self.depth));
                 Ok(true)

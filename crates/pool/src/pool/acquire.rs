@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::hash::{Hash, Hasher};
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,13 +10,23 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::time::{Sleep, sleep_until, timeout};
+use tokio::time::{Sleep, sleep_until};
+use tracing::Span;
+use tracing::field::Empty;
 
-use super::lease::{Fate, Lease};
-use super::{Inner, holder_at, now};
+use super::lease::Lease;
+use super::vet::{Checks, Unfit, Vetting, vet};
+use super::{Inner, Snapshot, holder_at, now};
 use crate::connector::Connector;
-use crate::error::{AcquireError, ConnectError};
-use crate::state::{Asked, Expired, Found, Granted, Place, Request, Shortage, WaiterKey};
+use crate::error::{AcquireError, ConnectError, ErrorKind};
+use crate::hooks::HookError;
+use crate::state::{
+    Asked, Asker, Counts, Expired, Found, Granted, Place, Refusal, Request, Shortage, WaiterKey,
+};
+
+/// A hook that rejects this many connections would reject any: SQLAlchemy gives up after as many
+/// (rule 32).
+const REJECTIONS_MAX: u8 = 2;
 
 /// Waits for a lease. Returned by [`Pool::acquire`](crate::Pool::acquire), which says all about it.
 #[must_use = "an acquire does nothing until it is awaited"]
@@ -25,7 +36,16 @@ pub struct Acquire<C: Connector> {
     budget: Duration,
     /// When the first poll was; none before.
     begun: Option<Instant>,
+    /// Whether the wait was measured: it ends once, also when a ping sends the acquire back.
+    measured: bool,
+    /// Connections that the hook did not want.
+    rejected: u8,
+    span: Span,
     step: Step<C>,
+    /// Whether the last connection of a pool in use is left to others.
+    sparing: bool,
+    /// Whether this future ends the wait at its deadline.
+    timed: bool,
     /// Only an acquire that must wait needs a timer.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -34,12 +54,9 @@ enum Step<C: Connector> {
     /// To be asked for, from this place in the queue.
     Ask(Place),
     Queued(WaiterKey),
-    Pinging(Pinging<C>),
+    Vetting(Vetting<C>),
     Done,
 }
-
-/// Owns the lease: when it is dropped in the middle, the lease finds its way back by its fate.
-type Pinging<C> = Pin<Box<dyn Future<Output = Result<Lease<C>, Lease<C>>> + Send>>;
 
 type Outcome<C> = Result<Lease<C>, AcquireError<<C as Connector>::Error>>;
 
@@ -55,7 +72,12 @@ impl<C: Connector> Acquire<C> {
             location,
             budget,
             begun: None,
+            measured: false,
+            rejected: 0,
+            span: Span::none(),
             step: Step::Ask(Place::Tail),
+            sparing: false,
+            timed: true,
             timer: None,
         }
     }
@@ -66,18 +88,60 @@ impl<C: Connector> Acquire<C> {
         self
     }
 
+    /// Leaves the last connection of a pool in use to others: fails at once instead.
+    pub(crate) fn sparing(mut self) -> Self {
+        self.sparing = true;
+        self
+    }
+
+    /// Leaves the deadline to a caller that watches another clock, and calls [`Acquire::give_up`].
+    pub(crate) fn untimed(mut self) -> Self {
+        self.timed = false;
+        self
+    }
+
+    /// Makes the next poll end the wait, whatever the time is.
+    pub(crate) fn give_up(&mut self) {
+        self.timed = true;
+        self.timer = None;
+        self.budget = Duration::ZERO;
+    }
+
+    pub(crate) fn budget(&self) -> Duration {
+        self.budget
+    }
+
+    /// Returns where the pool's tasks run.
+    pub(crate) fn home(&self) -> &Handle {
+        &self.inner.handle
+    }
+
     /// Asks the books for a connection. `Err` is the end; `Ok(None)` means that it is queued.
     fn ask(
         &mut self,
         place: Place,
         cx: &Context<'_>,
     ) -> Result<Option<Granted<C::Connection>>, AcquireError<C::Error>> {
-        let request = Request {
+        let asker = Asker {
             location: self.location,
-            place,
+            task: current_task(),
         };
+        let request = Request { asker, place };
         let waker = || cx.waker().clone();
-        let (asked, actions) = self.inner.lock().acquire(now(), request, waker);
+        let (asked, actions, refused_at) = {
+            let mut books = self.inner.lock();
+            if self.sparing {
+                let counts = books.counts();
+                if !Snapshot::of(&counts).can_spare_one() {
+                    drop(books);
+                    return Err(self.nothing_to_spare(&counts));
+                }
+            }
+            let (asked, actions) = books.acquire(now(), request, waker);
+            let refused = matches!(asked, Asked::QueueFull { .. } | Asked::Down { .. });
+            let refused_at = refused.then(|| books.counts());
+            (asked, actions, refused_at)
+        };
         if let Asked::Queued(key) = asked {
             // Before the actions, which may run into a panic: this future then still leaves the queue.
             self.step = Step::Queued(key);
@@ -86,8 +150,18 @@ impl<C: Connector> Acquire<C> {
         match asked {
             Asked::Ready(granted) => Ok(Some(granted)),
             Asked::Queued(_) => Ok(None),
-            Asked::QueueFull { waiting } => Err(AcquireError::QueueFull { waiting }),
-            Asked::Closed => Err(AcquireError::Closed),
+            Asked::QueueFull { waiting } => {
+                let counts = refused_at.expect("bug: a refusal without its numbers");
+                Err(AcquireError::QueueFull {
+                    waiting,
+                    state: Box::new(Snapshot::of(&counts)),
+                })
+            }
+            Asked::Down { cause, since } => {
+                let counts = refused_at.expect("bug: a refusal without its numbers");
+                Err(self.explain(Shortage::Down { cause, since }, &counts))
+            }
+            Asked::Refused(refusal) => Err(refused(refusal)),
         }
     }
 
@@ -98,18 +172,22 @@ impl<C: Connector> Acquire<C> {
         match found {
             Found::Granted(granted) => return self.left_queue(Ok(granted)),
             Found::Failed(cause) => return self.left_queue(Err(AcquireError::Rejected { cause })),
-            Found::Closed => return self.left_queue(Err(AcquireError::Closed)),
+            Found::Refused(refusal) => return self.left_queue(Err(refused(refusal))),
             Found::Waiting(former) => drop(former),
         }
         ready!(self.poll_deadline(cx));
-        let expired = self.inner.lock().expire(key);
+        // This waiter counts among those that wait at that moment.
+        let (counts, expired) = {
+            let mut books = self.inner.lock();
+            (books.counts(), books.expire(key))
+        };
         let outcome = match expired {
             Expired::Granted(granted) => Ok(granted),
             Expired::Failed(cause) => Err(AcquireError::Rejected { cause }),
-            Expired::Closed => Err(AcquireError::Closed),
+            Expired::Refused(refusal) => Err(refused(refusal)),
             Expired::TimedOut(shortage, waker) => {
                 drop(waker);
-                Err(self.explain(shortage))
+                Err(self.explain(shortage, &counts))
             }
         };
         self.left_queue(outcome)
@@ -121,6 +199,9 @@ impl<C: Connector> Acquire<C> {
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.timed {
+            return Poll::Pending;
+        }
         if self.timer.is_none() {
             let begun = self.begun.expect("bug: waiting before the first poll");
             // A budget beyond the clock's range is no deadline at all.
@@ -139,32 +220,53 @@ impl<C: Connector> Acquire<C> {
         timer.as_mut().poll(cx)
     }
 
-    fn explain(&self, shortage: Shortage<ConnectError<C::Error>>) -> AcquireError<C::Error> {
+    fn explain(
+        &self,
+        shortage: Shortage<ConnectError<C::Error>>,
+        counts: &Counts,
+    ) -> AcquireError<C::Error> {
         let now = now();
         let within = self.elapsed();
+        let state = Box::new(Snapshot::of(counts));
         match shortage {
             Shortage::Exhausted {
                 out,
                 waiting,
                 oldest,
+                own,
             } => AcquireError::Exhausted {
-                size: self.inner.config.pool_size,
-                overflow: self.inner.config.max_overflow,
+                size: counts.sizes.0,
+                overflow: counts.sizes.1,
                 out,
                 waiting,
                 within,
                 oldest: oldest.map(|holder| holder_at(holder, now)),
+                own: own.into_iter().map(|held| holder_at(held, now)).collect(),
+                state,
             },
             Shortage::Opening { out, opening } => AcquireError::ConnectTimeout {
                 opening,
                 out,
                 within,
+                state,
             },
             Shortage::Down { cause, since } => AcquireError::Down {
                 cause,
                 since: now.saturating_duration_since(since),
+                state,
             },
+            Shortage::Paused => AcquireError::Paused { within, state },
         }
+    }
+
+    fn nothing_to_spare(&self, counts: &Counts) -> AcquireError<C::Error> {
+        let shortage = Shortage::Exhausted {
+            out: counts.out,
+            waiting: counts.waiting,
+            oldest: counts.oldest,
+            own: Vec::new(),
+        };
+        self.explain(shortage, counts)
     }
 
     fn elapsed(&self) -> Duration {
@@ -173,41 +275,51 @@ impl<C: Connector> Acquire<C> {
         })
     }
 
-    /// Makes a lease of a connection, or the ping that it needs first.
+    /// Measures the wait at its first end; returns how long it has been.
+    fn measure(&mut self, now: Instant) -> Duration {
+        let waited = self
+            .begun
+            .map_or(Duration::ZERO, |begun| now.saturating_duration_since(begun));
+        if !self.measured {
+            self.measured = true;
+            self.inner.meters.queue_wait(waited);
+        }
+        waited
+    }
+
+    /// Makes a lease of a connection, or begins what it must pass first.
     fn check(&mut self, granted: Granted<C::Connection>) -> Option<Lease<C>> {
-        let mut lease = Lease::new(Arc::clone(&self.inner), granted);
+        let now = now();
+        let waited = self.measure(now);
+        if !self.span.is_disabled() {
+            self.span.record("wait_us", micros(waited));
+            let pid = self.inner.connector.pid(&granted.conn.value);
+            self.span.record("pid", pid);
+        }
+        let lease = Lease::new(Arc::clone(&self.inner), granted, self.location, now);
+        let ping = self.needs_ping(lease.granted().conn.last_used, now);
+        if !ping && self.inner.hooks.acquire.is_none() {
+            return Some(lease);
+        }
+        let left = self.budget.saturating_sub(waited);
+        // An expired budget does not shorten the checks to nothing: zero still takes what is idle.
+        let within = if left.is_zero() {
+            self.inner.config.ping_timeout
+        } else {
+            left
+        };
+        let checks = Checks { ping, within };
+        self.step = Step::Vetting(Box::pin(vet(Arc::clone(&self.inner), lease, checks)));
+        None
+    }
+
+    fn needs_ping(&self, last_used: Instant, now: Instant) -> bool {
         let config = &self.inner.config;
-        let last_used = lease.granted().conn.last_used;
-        let unused = now().saturating_duration_since(last_used);
         // What was opened or came back during this very acquire needs no ping, however small
         // `pre_ping_after` is.
         let just_now = self.begun.is_some_and(|begun| last_used >= begun);
-        if !config.pre_ping || just_now || unused < config.pre_ping_after {
-            return Some(lease);
-        }
-        // An expired budget does not shorten the ping to nothing: zero still takes what is idle.
-        let left = self.budget.saturating_sub(self.elapsed());
-        let patience = if left.is_zero() {
-            config.ping_timeout
-        } else {
-            config.ping_timeout.min(left)
-        };
-        let inner = Arc::clone(&self.inner);
-        // Nothing but the ping can be in flight when this is dropped, so that a reset cleans up.
-        lease.set_fate(Fate::Reset);
-        self.step = Step::Pinging(Box::pin(async move {
-            match timeout(patience, inner.connector.ping(lease.tracked())).await {
-                Ok(Ok(())) => {
-                    lease.set_fate(Fate::Return);
-                    return Ok(lease);
-                }
-                Ok(Err(error)) => tracing::debug!(%error, "an idle connection failed its ping"),
-                Err(_) => tracing::debug!("an idle connection did not answer its ping"),
-            }
-            lease.set_fate(Fate::Broken);
-            Err(lease)
-        }));
-        None
+        let unused = now.saturating_duration_since(last_used);
+        config.pre_ping && !just_now && unused >= config.pre_ping_after
     }
 }
 
@@ -217,15 +329,38 @@ impl<C: Connector> Future for Acquire<C> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let coop = ready!(tokio::task::coop::poll_proceed(cx));
-        this.begun.get_or_insert_with(now);
+        if this.begun.is_none() {
+            this.begun = Some(now());
+            this.span = tracing::debug_span!(
+                "acquire",
+                pool = this.inner.config.name,
+                wait_us = Empty,
+                pid = Empty,
+                outcome = Empty,
+            );
+        }
         let outcome = ready!(this.advance(cx));
         coop.made_progress();
         this.step = Step::Done;
+        if let Err(error) = &outcome
+            && !this.sparing
+        {
+            this.refused(error.kind());
+        } else {
+            this.span.record("outcome", "ok");
+        }
         Poll::Ready(outcome)
     }
 }
 
 impl<C: Connector> Acquire<C> {
+    fn refused(&mut self, kind: ErrorKind) {
+        let waited = self.measure(now());
+        self.inner.meters.error(kind);
+        self.span.record("wait_us", micros(waited));
+        self.span.record("outcome", kind.as_str());
+    }
+
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<C>> {
         loop {
             let granted = match &mut self.step {
@@ -245,16 +380,21 @@ impl<C: Connector> Acquire<C> {
                         Err(error) => return Poll::Ready(Err(error)),
                     }
                 }
-                Step::Pinging(ping) => match ready!(ping.as_mut().poll(cx)) {
-                    Ok(lease) => return Poll::Ready(Ok(lease)),
-                    Err(dead) => {
-                        // All connections as old as this one go with it, so that at most one ping
-                        // fails per outage (SQLAlchemy's rule 31).
-                        drop(dead);
-                        self.step = Step::Ask(Place::Head);
-                        continue;
+                Step::Vetting(vetting) => {
+                    match ready!(vetting.as_mut().poll(cx)) {
+                        Ok(lease) => return Poll::Ready(Ok(lease)),
+                        Err(Unfit::Dead) => {}
+                        Err(Unfit::Hook(cause)) => {
+                            self.rejected += 1;
+                            let out_of_time = matches!(cause, HookError::TimedOut { .. });
+                            if out_of_time || self.rejected == REJECTIONS_MAX {
+                                return Poll::Ready(Err(AcquireError::Hook { cause }));
+                            }
+                        }
                     }
-                },
+                    self.step = Step::Ask(Place::Head);
+                    continue;
+                }
                 Step::Done => panic!("bug: an acquire was polled after it ended"),
             };
             if let Some(lease) = self.check(granted) {
@@ -262,6 +402,44 @@ impl<C: Connector> Acquire<C> {
             }
         }
     }
+}
+
+fn refused<E: std::error::Error>(refusal: Refusal) -> AcquireError<E> {
+    match refusal {
+        Refusal::Draining => AcquireError::Draining,
+        Refusal::Closed => AcquireError::Closed,
+    }
+}
+
+/// Returns what tells the current task from others; none outside of tasks.
+fn current_task() -> Option<u64> {
+    let mut key = TaskKey(0);
+    tokio::task::try_id()?.hash(&mut key);
+    Some(key.0)
+}
+
+/// Takes the number out of a task's id, which shows it to hashers alone.
+struct TaskKey(u64);
+
+impl Hasher for TaskKey {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
+/// Microseconds, as logs have them.
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl<C: Connector> Drop for Acquire<C> {
@@ -278,7 +456,7 @@ impl<C: Connector> fmt::Debug for Acquire<C> {
         let step = match self.step {
             Step::Ask(_) => "not asked yet",
             Step::Queued(_) => "queued",
-            Step::Pinging(_) => "pinging",
+            Step::Vetting(_) => "being checked",
             Step::Done => "done",
         };
         f.debug_struct("Acquire")

@@ -1,11 +1,17 @@
 //! A connection that is lent out, and what becomes of it when it comes back.
 
 use std::fmt;
+use std::panic::Location;
 use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::runtime::Handle;
 
 use super::{Inner, now};
 use crate::connector::Connector;
-use crate::state::{Conn, Granted, HolderKey};
+use crate::hooks::Hooks;
+use crate::metrics::Meters;
+use crate::state::{Conn, Granted, HolderKey, Reason};
 
 /// What becomes of a connection when its lease ends. Later ones win.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,29 +20,44 @@ pub(crate) enum Fate {
     Return,
     /// Reset first.
     Reset,
-    /// Dropped: a statement was abandoned, so nobody knows what the server is doing.
+    /// Dropped.
     Drop,
+    /// Dropped: a hook did not want it.
+    Unfit,
+    /// Given up by [`Connector::abandon`]: a statement was abandoned, so nobody knows what the server
+    /// is doing.
+    Abandon,
     /// Dropped, and all connections as old as it are stale: it broke.
     Broken,
 }
 
 /// A connection that is lent out. Dropping it gives the connection back.
 ///
-/// A lease that was only looked at goes back without I/O. After [`Lease::get_mut`] the connection is
+/// A lease that was only looked at goes back without I/O, unless there is
+/// [`Hooks::on_release`](crate::Hooks::on_release). After [`Lease::get_mut`] the connection is
 /// reset in a task of the pool first, within `reset_timeout`; its slot stays taken meanwhile.
 pub struct Lease<C: Connector> {
     inner: Arc<Inner<C>>,
     /// None once it was given back.
     held: Option<Granted<C::Connection>>,
     fate: Fate,
+    location: &'static Location<'static>,
+    since: Instant,
 }
 
 impl<C: Connector> Lease<C> {
-    pub(super) fn new(inner: Arc<Inner<C>>, granted: Granted<C::Connection>) -> Self {
+    pub(super) fn new(
+        inner: Arc<Inner<C>>,
+        granted: Granted<C::Connection>,
+        location: &'static Location<'static>,
+        since: Instant,
+    ) -> Self {
         Self {
             inner,
             held: Some(granted),
             fate: Fate::Return,
+            location,
+            since,
         }
     }
 
@@ -52,7 +73,8 @@ impl<C: Connector> Lease<C> {
         self.tracked()
     }
 
-    /// Gives the connection up: it is dropped instead of going back, and its slot is free at once.
+    /// Gives the connection up: it is dropped instead of going back, and its slot is free at once, or
+    /// after [`Hooks::on_invalidate`](crate::Hooks::on_invalidate) where there is one.
     pub fn discard(mut self) {
         self.condemn(Fate::Drop);
     }
@@ -65,6 +87,29 @@ impl<C: Connector> Lease<C> {
             .expect("bug: a lease was used after it came back")
             .conn
             .value
+    }
+
+    /// Returns where it was asked for.
+    pub(crate) fn location(&self) -> &'static Location<'static> {
+        self.location
+    }
+
+    /// Returns since when it has been out.
+    pub(crate) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Returns where the pool's tasks run.
+    pub(crate) fn home(&self) -> &Handle {
+        &self.inner.handle
+    }
+
+    pub(crate) fn hooks(&self) -> &Hooks<C::Connection> {
+        &self.inner.hooks
+    }
+
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.inner.meters
     }
 
     pub(crate) fn fate(&self) -> Fate {
@@ -92,33 +137,50 @@ impl<C: Connector> Drop for Lease<C> {
         let Some(Granted { conn, holder }) = self.held.take() else {
             return;
         };
+        let now = now();
+        let held_for = now.saturating_duration_since(self.since);
+        self.inner.meters.hold(held_for);
         match self.fate {
-            Fate::Return => {
-                let actions = self.inner.lock().put(holder, conn, now());
+            Fate::Return if self.inner.hooks.release.is_none() => {
+                let actions = self.inner.lock().put(holder, conn, now);
                 self.inner.perform(actions);
             }
-            Fate::Reset => {
-                self.inner.lock().retire(holder);
-                self.inner.spawn_reset(conn);
+            Fate::Return | Fate::Reset => {
+                let conn = self.retire(holder, conn, now);
+                self.inner.spawn_reset(conn, self.fate);
             }
-            Fate::Drop | Fate::Broken => self.drop_connection(conn, holder),
+            Fate::Abandon => {
+                let conn = self.retire(holder, conn, now);
+                self.inner.abandon(conn);
+            }
+            Fate::Drop => {
+                let conn = self.retire(holder, conn, now);
+                self.inner.give_up(conn, Reason::Abandoned);
+            }
+            Fate::Unfit => {
+                let conn = self.retire(holder, conn, now);
+                self.inner.give_up(conn, Reason::Unfit);
+            }
+            Fate::Broken => {
+                let conn = self.retire(holder, conn, now);
+                let actions = self.inner.lock().invalidate(conn.generation, now);
+                self.inner.perform(actions);
+                self.inner.give_up(conn, Reason::Broken);
+            }
         }
     }
 }
 
 impl<C: Connector> Lease<C> {
-    fn drop_connection(&self, conn: Conn<C::Connection>, holder: HolderKey) {
-        {
-            let mut state = self.inner.lock();
-            state.retire(holder);
-            if self.fate == Fate::Broken {
-                state.invalidate(conn.generation);
-            }
-        }
-        // The socket goes before its slot is free, and without the lock.
-        drop(conn);
-        let actions = self.inner.lock().closed(now());
+    fn retire(
+        &self,
+        holder: HolderKey,
+        mut conn: Conn<C::Connection>,
+        now: Instant,
+    ) -> Conn<C::Connection> {
+        let actions = self.inner.lock().retire(holder, &mut conn, now);
         self.inner.perform(actions);
+        conn
     }
 }
 

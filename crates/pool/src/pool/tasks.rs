@@ -3,6 +3,7 @@
 //! Each task owns a guard that reports its end to the books in `drop`, so that a slot comes back also
 //! when the task panics, is aborted, or never runs because the runtime is gone.
 
+use std::error::Error;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::task::Waker;
@@ -10,11 +11,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
+use tracing::field::Empty;
+use tracing::{Instrument, Span, debug_span};
 
-use super::{Inner, Phase, now};
-use crate::connector::Connector;
+use super::{Fate, Inner, Phase, holder_at, now};
+use crate::connector::{Connector, Ending};
+use crate::critical::Critical;
 use crate::error::ConnectError;
-use crate::state::{Actions, Conn, Failure, Opened, Severity};
+use crate::hooks::{self, LeakEvent};
+use crate::state::{Actions, Conn, Failure, Leak, Mode, Opened, Reason, Severity};
 
 impl<C: Connector> Inner<C> {
     /// Performs what a transition ordered. Must be called without the lock.
@@ -26,7 +31,8 @@ impl<C: Connector> Inner<C> {
             generation,
             close,
             arm_timer,
-            drained,
+            leaks,
+            announce,
             spent,
         } = actions;
         drop(spent);
@@ -42,51 +48,102 @@ impl<C: Connector> Inner<C> {
         if let Some(at) = arm_timer {
             self.spawn_timer(at);
         }
-        if drained {
+        if announce {
             self.phase.send_modify(|_| ());
+        }
+        for leak in leaks {
+            self.report(leak);
         }
     }
 
+    fn report(&self, leak: Leak) {
+        let at = |held| holder_at(held, now());
+        let event = match leak {
+            Leak::Suspected(held) => LeakEvent::Suspected(at(held)),
+            Leak::Returned(held) => LeakEvent::Returned(at(held)),
+        };
+        tracing::warn!(pool = self.config.name, "{event}");
+        self.hooks.report(&event);
+    }
+
+    /// Looks at what the connections have come to, now and then, if there is anything to look for.
+    pub(super) fn spawn_housekeeper(self: &Arc<Self>) {
+        let Some(pause) = self.config.housekeeping() else {
+            return;
+        };
+        // Weak, so that it does not keep a dropped pool alive.
+        let inner = Arc::downgrade(self);
+        let phase = self.phase.subscribe();
+        self.handle.spawn(async move {
+            loop {
+                let next = now().checked_add(pause).map(Into::into);
+                let Some(next) = next else { return };
+                let paused = until(Phase::Closing, phase.clone(), sleep_until(next)).await;
+                let Some(inner) = paused.and_then(|()| inner.upgrade()) else {
+                    return;
+                };
+                let actions = inner.lock().sweep(now());
+                inner.perform(actions);
+            }
+        });
+    }
+
     fn spawn_connect(self: &Arc<Self>, generation: u64) {
+        let span = debug_span!(
+            "connect",
+            pool = self.config.name,
+            pid = Empty,
+            outcome = Empty
+        );
         let slot = OpeningSlot {
             inner: Some(Arc::clone(self)),
             generation,
+            span: span.clone(),
         };
-        self.handle.spawn(async move {
+        let attempt = async move {
             let inner = slot.inner();
             let begun = now();
-            let attempt = timeout(inner.config.connect_timeout, inner.connector.connect());
+            let attempt = timeout(inner.config.connect_timeout, inner.open());
             let Some(attempt) = until(Phase::Closing, inner.phase.subscribe(), attempt).await
             else {
                 return;
             };
             match attempt {
-                Ok(Ok(value)) => slot.opened(value, now().saturating_duration_since(begun)),
+                Ok(Ok(value)) => slot.opened(value, begun),
                 Ok(Err(error)) => {
-                    let severity = if inner.connector.is_permanent(&error) {
-                        Severity::Permanent
-                    } else {
-                        Severity::Transient
+                    let severity = match &error {
+                        ConnectError::Failed(cause) if inner.connector.is_permanent(cause) => {
+                            Severity::Permanent
+                        }
+                        _ => Severity::Transient,
                     };
-                    slot.failed(ConnectError::Failed(Arc::new(error)), severity);
+                    slot.failed(error, severity);
                 }
                 Err(_) => {
                     let after = inner.config.connect_timeout;
                     slot.failed(ConnectError::TimedOut { after }, Severity::Transient);
                 }
             }
-        });
+        };
+        self.handle.spawn(attempt.instrument(span));
+    }
+
+    async fn open(&self) -> Result<C::Connection, ConnectError<C::Error>> {
+        let failed = |error| ConnectError::Failed(Arc::new(error));
+        let mut connection = self.connector.connect().await.map_err(failed)?;
+        if let Some(hook) = &self.hooks.connect {
+            let run = hooks::run(hook, &mut connection);
+            run.await.map_err(ConnectError::Hook)?;
+        }
+        Ok(connection)
     }
 
     fn spawn_close(self: &Arc<Self>, conn: Conn<C::Connection>) {
-        let mut slot = ClosingSlot::new(self, conn);
+        let mut slot = ClosingSlot::new(self, conn, None);
         self.handle.spawn(async move {
             let Some(conn) = slot.conn.take() else { return };
             let inner = slot.inner();
-            let goodbye = timeout(
-                inner.config.close_timeout,
-                inner.connector.close(conn.value),
-            );
+            let goodbye = timeout(inner.config.close_timeout, inner.say_goodbye(conn.value));
             match until(Phase::CutShort, inner.phase.subscribe(), goodbye).await {
                 Some(Ok(Ok(()))) | None => {}
                 Some(Ok(Err(error))) => {
@@ -97,27 +154,124 @@ impl<C: Connector> Inner<C> {
         });
     }
 
-    /// Resets a connection whose lease has ended, then puts it back or closes it.
-    pub(crate) fn spawn_reset(self: &Arc<Self>, conn: Conn<C::Connection>) {
-        let mut slot = ClosingSlot::new(self, conn);
-        self.handle.spawn(async move {
+    async fn say_goodbye(&self, mut connection: C::Connection) -> Result<(), C::Error> {
+        if let Some(hook) = &self.hooks.close
+            && let Err(error) = hooks::run(hook, &mut connection).await
+        {
+            tracing::debug!(
+                error = &error as &dyn Error,
+                "a connection is closed unannounced"
+            );
+            return Ok(());
+        }
+        self.connector.close(connection).await
+    }
+
+    /// Resets a connection whose lease has ended with this fate, if it needs that, and puts it back or
+    /// closes it.
+    pub(crate) fn spawn_reset(self: &Arc<Self>, conn: Conn<C::Connection>, fate: Fate) {
+        let span = debug_span!(
+            "reset",
+            pool = self.config.name,
+            pid = self.connector.pid(&conn.value),
+            outcome = Empty
+        );
+        let mut slot = ClosingSlot::new(self, conn, Some(Reason::Unfit));
+        let recorded = span.clone();
+        let attempt = async move {
             let inner = slot.inner();
             let Some(conn) = &mut slot.conn else { return };
-            let reset = timeout(
-                inner.config.reset_timeout,
-                inner.connector.reset(&mut conn.value),
-            );
+            let reset = inner.clean_up(&mut conn.value, fate);
+            let reset = timeout(inner.config.reset_timeout, reset);
             match until(Phase::CutShort, inner.phase.subscribe(), reset).await {
-                Some(Ok(Ok(()))) => slot.restore(),
-                Some(Ok(Err(error))) => {
-                    tracing::warn!(%error, "a connection could not be reset; closing it");
+                Some(Ok(Ok(()))) => {
+                    recorded.record("outcome", "ok");
+                    slot.restore();
+                }
+                Some(Ok(Err(Unfit))) => {
+                    recorded.record("outcome", "failed");
                 }
                 Some(Err(_)) => {
+                    recorded.record("outcome", "timed out");
                     tracing::warn!("a connection could not be reset in time; closing it");
+                    // The server may still be busy with what the reset waited for.
+                    let conn = slot.conn.take().expect("bug: the connection is gone");
+                    if let Some(ending) = inner.connector.abandon(conn.value) {
+                        inner.bound_ending(inner.config.close_timeout, ending).await;
+                    }
                 }
                 None => {}
             }
+        };
+        self.handle.spawn(attempt.instrument(span));
+    }
+
+    async fn clean_up(&self, connection: &mut C::Connection, fate: Fate) -> Result<(), Unfit> {
+        if fate == Fate::Reset
+            && let Err(error) = self.connector.reset(connection).await
+        {
+            tracing::warn!(%error, "a connection could not be reset; closing it");
+            return Err(Unfit);
+        }
+        if let Some(hook) = &self.hooks.release
+            && let Err(error) = hooks::run(hook, connection).await
+        {
+            tracing::warn!(
+                error = &error as &dyn Error,
+                "a connection does not go back"
+            );
+            return Err(Unfit);
+        }
+        Ok(())
+    }
+
+    /// Gives up a connection whose lease has ended with a statement in flight.
+    pub(crate) fn abandon(self: &Arc<Self>, conn: Conn<C::Connection>) {
+        let slot = ClosingSlot {
+            inner: Some(Arc::clone(self)),
+            conn: None,
+            reason: Some(Reason::Abandoned),
+        };
+        // Here and not in a task, so that the socket is closed at once, also without a runtime.
+        if let Some(ending) = self.connector.abandon(conn.value) {
+            self.handle.spawn(async move {
+                let inner = slot.inner();
+                inner.bound_ending(inner.config.reset_timeout, ending).await;
+            });
+        }
+    }
+
+    /// Drops a connection whose lease has ended, and frees its slot: at once, unless a hook wants to
+    /// have a look.
+    pub(crate) fn give_up(self: &Arc<Self>, conn: Conn<C::Connection>, reason: Reason) {
+        let mut slot = ClosingSlot::new(self, conn, Some(reason));
+        if self.hooks.invalidate.is_none() || reason == Reason::Unfit {
+            return drop(slot);
+        }
+        self.handle.spawn(async move {
+            let inner = slot.inner();
+            let (Some(hook), Some(conn)) = (&inner.hooks.invalidate, &mut slot.conn) else {
+                return;
+            };
+            let look = timeout(
+                inner.config.close_timeout,
+                hooks::run(hook, &mut conn.value),
+            );
+            match until(Phase::CutShort, inner.phase.subscribe(), look).await {
+                Some(Ok(Ok(()))) | None => {}
+                Some(Ok(Err(error))) => {
+                    tracing::debug!(error = &error as &dyn Error, "the invalidate hook failed");
+                }
+                Some(Err(_)) => tracing::debug!("the invalidate hook did not end in time"),
+            }
         });
+    }
+
+    async fn bound_ending(&self, within: Duration, ending: Ending) {
+        let bounded = timeout(within, ending);
+        if let Some(Err(_)) = until(Phase::CutShort, self.phase.subscribe(), bounded).await {
+            tracing::warn!("the server did not end an abandoned statement in time");
+        }
     }
 
     fn spawn_timer(self: &Arc<Self>, at: Instant) {
@@ -135,6 +289,9 @@ impl<C: Connector> Inner<C> {
         });
     }
 }
+
+/// A connection that does not go back; why was logged.
+struct Unfit;
 
 /// Runs `work` to its end, unless closing gets as far as `phase` before.
 async fn until<T>(
@@ -158,6 +315,7 @@ struct OpeningSlot<C: Connector> {
     /// None once the outcome was reported.
     inner: Option<Arc<Inner<C>>>,
     generation: u64,
+    span: Span,
 }
 
 impl<C: Connector> OpeningSlot<C> {
@@ -165,18 +323,25 @@ impl<C: Connector> OpeningSlot<C> {
         Arc::clone(self.inner.as_ref().expect("bug: outcome reported twice"))
     }
 
-    fn opened(mut self, value: C::Connection, took: Duration) {
+    fn opened(mut self, value: C::Connection, begun: Instant) {
         let inner = self.inner.take().expect("bug: outcome reported twice");
+        self.span.record("pid", inner.connector.pid(&value));
+        self.span.record("outcome", "ok");
+        let now = now();
+        inner.meters.connect(now.saturating_duration_since(begun));
+        inner.told.up();
         let opened = Opened {
             value,
             generation: self.generation,
-            took,
+            begun,
+            jitter: jitter(),
         };
-        let actions = inner.lock().opened(opened, now());
+        let actions = inner.lock().opened(opened, now);
         inner.perform(actions);
     }
 
     fn failed(mut self, error: ConnectError<C::Error>, severity: Severity) {
+        self.span.record("outcome", "failed");
         let inner = self.inner.take().expect("bug: outcome reported twice");
         report_failure(&inner, error, severity);
     }
@@ -185,6 +350,7 @@ impl<C: Connector> OpeningSlot<C> {
 impl<C: Connector> Drop for OpeningSlot<C> {
     fn drop(&mut self) {
         if let Some(inner) = self.inner.take() {
+            self.span.record("outcome", "abandoned");
             report_failure(&inner, ConnectError::Abandoned, Severity::Transient);
         }
     }
@@ -197,12 +363,21 @@ fn report_failure<C: Connector>(
 ) {
     tracing::debug!(%error, ?severity, "a connection could not be opened");
     let failure = Failure {
-        error,
+        error: error.clone(),
         severity,
         jitter: jitter(),
     };
-    let actions = inner.lock().open_failed(failure, now());
+    let (actions, counts) = {
+        let mut books = inner.lock();
+        let actions = books.open_failed(failure, now());
+        (actions, books.counts())
+    };
     inner.perform(actions);
+    let ended = matches!(error, ConnectError::Abandoned) || counts.mode == Mode::Closed;
+    if counts.out + counts.idle == 0 && !ended && inner.told.down() {
+        let cause = Arc::new(error);
+        inner.hooks.tell(&Critical::PoolDown { cause });
+    }
 }
 
 /// A connection being reset or closed. Its slot stays taken until this is dropped.
@@ -210,13 +385,16 @@ struct ClosingSlot<C: Connector> {
     /// None once the connection went back.
     inner: Option<Arc<Inner<C>>>,
     conn: Option<Conn<C::Connection>>,
+    /// Why it is closed, unless that was counted when it was ordered.
+    reason: Option<Reason>,
 }
 
 impl<C: Connector> ClosingSlot<C> {
-    fn new(inner: &Arc<Inner<C>>, conn: Conn<C::Connection>) -> Self {
+    fn new(inner: &Arc<Inner<C>>, conn: Conn<C::Connection>, reason: Option<Reason>) -> Self {
         Self {
             inner: Some(Arc::clone(inner)),
             conn: Some(conn),
+            reason,
         }
     }
 
@@ -237,14 +415,17 @@ impl<C: Connector> Drop for ClosingSlot<C> {
         if let Some(inner) = self.inner.take() {
             // The socket goes first: a slot is not free while its connection exists.
             drop(self.conn.take());
-            let actions = inner.lock().closed(now());
+            let actions = match self.reason {
+                None => inner.lock().closed(now()),
+                Some(reason) => inner.lock().lost(reason, now()),
+            };
             inner.perform(actions);
         }
     }
 }
 
 /// Draws 32 bits to spread out retries. Nothing that a run must reproduce depends on them.
-fn jitter() -> u32 {
+pub(crate) fn jitter() -> u32 {
     let bits = RandomState::new().build_hasher().finish();
     u32::try_from(bits >> 32).unwrap_or(u32::MAX)
 }

@@ -1,9 +1,21 @@
 //! The pool on a connector whose every call the test decides, under paused time: a deadline costs
 //! nothing to wait for, and nothing depends on the machine's pace.
 
+mod ageing;
+mod blocking;
 mod closing;
+mod critical;
+mod errors;
 mod fake;
+mod health;
+mod hooks;
+mod leaks;
+mod matrix;
+mod metrics;
+mod modes;
 mod outage;
+mod peers;
+mod waiting;
 
 use std::task::Poll;
 use std::time::Duration;
@@ -295,7 +307,7 @@ async fn a_bounded_queue_refuses_the_one_too_many() {
     }
     let error = pool.acquire().await.unwrap_err();
     assert!(
-        matches!(error, AcquireError::QueueFull { waiting: 2 }),
+        matches!(error, AcquireError::QueueFull { waiting: 2, .. }),
         "{error:?}"
     );
 }

@@ -1,7 +1,9 @@
 //! The outage gate: how many connections may be opened at once, and when to try again.
 //!
 //! Up: `window` attempts at a time, growing by one per success, so that it doubles with every round.
-//! Down: one attempt at a time (the prober), each after a full-jitter exponential pause.
+//! Down: one attempt at a time (the prober), each after a full-jitter exponential pause. When that has
+//! lasted for long, and no connection has shown to work meanwhile, newcomers are turned away at once:
+//! the gate is the circuit breaker as well.
 
 use std::time::{Duration, Instant};
 
@@ -32,6 +34,8 @@ pub(crate) enum Gate<E> {
         since: Instant,
         cause: E,
         failures: u32,
+        /// When a connection was last seen to work, `since` if none was.
+        proved: Instant,
         /// When the prober may try; none when it may try now.
         pause_until: Option<Instant>,
     },
@@ -57,6 +61,48 @@ impl<E> Gate<E> {
         match self {
             Self::Up { .. } => None,
             Self::Down { pause_until, .. } => *pause_until,
+        }
+    }
+
+    /// Returns whether the server is out of reach, as far as is known.
+    pub(crate) fn is_down(&self) -> bool {
+        matches!(self, Self::Down { .. })
+    }
+
+    /// Returns the last error, while the server cannot be reached.
+    pub(crate) fn cause(&self) -> Option<&E> {
+        match self {
+            Self::Up { .. } => None,
+            Self::Down { cause, .. } => Some(cause),
+        }
+    }
+
+    /// Returns since when the server cannot be reached.
+    pub(crate) fn down_since(&self) -> Option<Instant> {
+        match self {
+            Self::Up { .. } => None,
+            Self::Down { since, .. } => Some(*since),
+        }
+    }
+
+    /// Returns why and since when to turn newcomers away, if that is what to do.
+    pub(crate) fn turns_away(&self, patience: Duration, now: Instant) -> Option<(&E, Instant)> {
+        match self {
+            Self::Down {
+                since,
+                cause,
+                proved,
+                ..
+            } if now.saturating_duration_since(*proved) >= patience => Some((cause, *since)),
+            Self::Up { .. } | Self::Down { .. } => None,
+        }
+    }
+
+    /// Records that a connection came back that works: new ones cannot be opened, and yet waiting is
+    /// worth it.
+    pub(crate) fn prove(&mut self, now: Instant) {
+        if let Self::Down { proved, .. } = self {
+            *proved = now;
         }
     }
 
@@ -89,6 +135,7 @@ impl<E> Gate<E> {
                     since: now,
                     cause: error,
                     failures: 1,
+                    proved: now,
                     pause_until: Some(now + pause(1)),
                 };
             }
@@ -171,6 +218,23 @@ mod tests {
     }
 
     #[test]
+    fn newcomers_are_turned_away_when_nothing_has_worked_for_long() {
+        let (start, patience) = (origin(), Duration::from_secs(30));
+        let later = |secs| start + Duration::from_secs(secs);
+        let mut gate = Gate::Up { window: 8 };
+        assert_eq!(gate.turns_away(Duration::ZERO, later(99)), None);
+        gate.failed("refused", start, longest);
+        assert_eq!(gate.turns_away(patience, later(29)), None);
+        let down = Some((&"refused", start));
+        assert_eq!(gate.turns_away(patience, later(30)), down);
+        gate.prove(later(30));
+        assert_eq!(gate.turns_away(patience, later(59)), None);
+        assert_eq!(gate.turns_away(patience, later(60)), down);
+        gate.succeeded(8);
+        assert_eq!(gate.turns_away(patience, later(60)), None);
+    }
+
+    #[test]
     fn a_straggler_changes_the_cause_and_not_the_pause() {
         let start = origin();
         let mut gate = Gate::Up { window: 8 };
@@ -183,6 +247,7 @@ mod tests {
                 since: start,
                 cause: "second",
                 failures: 1,
+                proved: start,
                 pause_until: pause
             }
         );

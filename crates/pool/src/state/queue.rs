@@ -1,9 +1,7 @@
 //! Waiters in arrival order: a doubly linked list through a slab, so that leaving costs O(1).
 
-use std::panic::Location;
-
 use super::slab::Slab;
-use super::{Granted, WaiterKey};
+use super::{Asker, Granted, Refusal, WaiterKey};
 
 /// What a waiter's slot holds. A grant stays here until its future takes it, so that a connection
 /// has exactly one owner at any instant.
@@ -15,14 +13,14 @@ pub(crate) enum Slot<C, W, E> {
     Granted(Granted<C>),
     /// Off the list: opening a connection failed for good.
     Failed(E),
-    /// Off the list: the pool was closed.
-    Closed,
+    /// Off the list: the pool was closed or is being drained.
+    Refused(Refusal),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Waiter<C, W, E> {
     slot: Slot<C, W, E>,
-    location: &'static Location<'static>,
+    asker: Asker,
     previous: Option<usize>,
     next: Option<usize>,
 }
@@ -50,14 +48,10 @@ impl<C, W, E> Queue<C, W, E> {
         self.waiting
     }
 
-    pub(crate) fn push_back(
-        &mut self,
-        waker: W,
-        location: &'static Location<'static>,
-    ) -> WaiterKey {
+    pub(crate) fn push_back(&mut self, waker: W, asker: Asker) -> WaiterKey {
         let key = self.waiters.insert(Waiter {
             slot: Slot::Waiting(waker),
-            location,
+            asker,
             previous: self.tail,
             next: None,
         });
@@ -70,14 +64,10 @@ impl<C, W, E> Queue<C, W, E> {
     }
 
     /// Puts a waiter before all others: it had its turn and got a connection that was dead.
-    pub(crate) fn push_front(
-        &mut self,
-        waker: W,
-        location: &'static Location<'static>,
-    ) -> WaiterKey {
+    pub(crate) fn push_front(&mut self, waker: W, asker: Asker) -> WaiterKey {
         let key = self.waiters.insert(Waiter {
             slot: Slot::Waiting(waker),
-            location,
+            asker,
             previous: None,
             next: self.head,
         });
@@ -89,9 +79,14 @@ impl<C, W, E> Queue<C, W, E> {
         WaiterKey(key)
     }
 
-    /// Returns where the head waiter asked.
-    pub(crate) fn head_location(&self) -> Option<&'static Location<'static>> {
-        self.head.map(|key| self.waiters.get(key).location)
+    /// Returns who is next.
+    pub(crate) fn head(&self) -> Option<Asker> {
+        self.head.map(|key| self.waiters.get(key).asker)
+    }
+
+    /// Returns who waits in this slot, or did.
+    pub(crate) fn asker(&self, key: WaiterKey) -> Asker {
+        self.waiters.get(key.0).asker
     }
 
     /// Takes the head off the list, leaves `slot` for its future, and returns its waker.
@@ -127,7 +122,8 @@ impl<C, W, E> Queue<C, W, E> {
         granted
             .into_iter()
             .map(|key| {
-                let slot = std::mem::replace(&mut self.waiters.get_mut(key).slot, Slot::Closed);
+                let closed = Slot::Refused(Refusal::Closed);
+                let slot = std::mem::replace(&mut self.waiters.get_mut(key).slot, closed);
                 match slot {
                     Slot::Granted(granted) => granted,
                     _ => panic!("bug: a grant vanished under the lock"),
@@ -136,13 +132,13 @@ impl<C, W, E> Queue<C, W, E> {
             .collect()
     }
 
-    /// Returns how many grants no future has taken yet.
+    /// Returns the grants that no future has taken yet.
     #[cfg(test)]
-    pub(crate) fn untaken(&self) -> usize {
-        self.waiters
-            .iter()
-            .filter(|waiter| matches!(waiter.slot, Slot::Granted(_)))
-            .count()
+    pub(crate) fn grants(&self) -> impl Iterator<Item = &Granted<C>> {
+        self.waiters.iter().filter_map(|waiter| match &waiter.slot {
+            Slot::Granted(granted) => Some(granted),
+            _ => None,
+        })
     }
 
     fn unlink(&mut self, key: usize) {

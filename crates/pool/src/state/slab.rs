@@ -47,6 +47,15 @@ impl<T> Slab<T> {
         (0..self.slots.len()).filter(|key| self.slots[*key].is_some())
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.slots.iter_mut().flatten()
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (usize, &T)> {
+        let slots = self.slots.iter().enumerate();
+        slots.filter_map(|(key, slot)| Some((key, slot.as_ref()?)))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.slots.iter().flatten()
     }

@@ -17,6 +17,40 @@ pub(crate) struct Limits {
     /// Waiters at once; `usize::MAX` for no limit.
     pub(crate) waiters_max: usize,
     pub(crate) backoff: Backoff,
+    /// Idle connections that are kept ready.
+    pub(crate) min_idle: usize,
+    pub(crate) order: Order,
+    /// How long connections may be idle.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// How old connections may be.
+    pub(crate) recycle: Option<Duration>,
+    /// How long there may be more idle connections than `pool_size`.
+    pub(crate) linger: Duration,
+    /// How long the server may be out of reach before newcomers are turned away at once.
+    pub(crate) patience: Option<Duration>,
+    /// How long a lease may be out before it is suspected to be a leak.
+    pub(crate) leak: Option<Duration>,
+}
+
+impl Limits {
+    /// Returns `pool_size` and `max_overflow` as they are configured.
+    pub(crate) fn sizes(&self) -> (u32, i32) {
+        let size = u32::try_from(self.pool_size).unwrap_or(u32::MAX);
+        let overflow = match self.max_open {
+            usize::MAX => -1,
+            most => i32::try_from(most - self.pool_size).unwrap_or(i32::MAX),
+        };
+        (size, overflow)
+    }
+}
+
+/// Which idle connection is lent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Order {
+    /// The one that has been idle for longest.
+    Fifo,
+    /// The one that came back last.
+    Lifo,
 }
 
 /// A waiter's place.
@@ -27,11 +61,30 @@ pub(crate) struct WaiterKey(pub(super) usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct HolderKey(pub(super) usize);
 
+/// Who asks: where in the code, and which task, where that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Asker {
+    pub(crate) location: &'static Location<'static>,
+    pub(crate) task: Option<u64>,
+}
+
 /// Who holds a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct HeldSince {
     pub(crate) location: &'static Location<'static>,
     pub(crate) since: Instant,
+}
+
+/// A lease in the table of leases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Lent {
+    pub(super) held: HeldSince,
+    pub(super) task: Option<u64>,
+    /// What the connection knows as well: it cannot be asked while it is out.
+    pub(super) expires: Option<Instant>,
+    pub(super) marked: bool,
+    /// It was out for so long that it was reported.
+    pub(super) suspected: bool,
 }
 
 /// A connection with what the pool knows about it.
@@ -41,6 +94,16 @@ pub(crate) struct Conn<C> {
     pub(crate) generation: u64,
     /// When it was last known to work.
     pub(crate) last_used: Instant,
+    /// When it will be too old.
+    pub(crate) expires: Option<Instant>,
+    /// Its replacement was ordered: it goes when that is there, or when it comes back.
+    pub(crate) marked: bool,
+}
+
+impl<C> Conn<C> {
+    pub(super) fn has_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|at| at <= now)
+    }
 }
 
 /// A connection on its way to a borrower.
@@ -56,8 +119,10 @@ pub(crate) struct Opened<C> {
     pub(crate) value: C,
     /// The generation when the attempt began.
     pub(crate) generation: u64,
-    /// How long it took.
-    pub(crate) took: Duration,
+    /// When the attempt began: a connection's age counts from there.
+    pub(crate) begun: Instant,
+    /// Random bits that spread out the ends of lives.
+    pub(crate) jitter: u32,
 }
 
 /// Whether trying again can help.
@@ -79,7 +144,7 @@ pub(crate) enum Place {
 /// One acquire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Request {
-    pub(crate) location: &'static Location<'static>,
+    pub(crate) asker: Asker,
     pub(crate) place: Place,
 }
 
@@ -92,13 +157,27 @@ pub(crate) struct Failure<E> {
     pub(crate) jitter: u32,
 }
 
+/// Why nobody is served, nor waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Refusal {
+    Draining,
+    Closed,
+}
+
 /// What came of asking for a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Asked<C> {
+pub(crate) enum Asked<C, E> {
     Ready(Granted<C>),
     Queued(WaiterKey),
-    QueueFull { waiting: usize },
-    Closed,
+    QueueFull {
+        waiting: usize,
+    },
+    /// The server has been out of reach for so long that waiting is not worth it.
+    Down {
+        cause: E,
+        since: Instant,
+    },
+    Refused(Refusal),
 }
 
 /// What a waiter finds.
@@ -106,7 +185,7 @@ pub(crate) enum Asked<C> {
 pub(crate) enum Found<C, W, E> {
     Granted(Granted<C>),
     Failed(E),
-    Closed,
+    Refused(Refusal),
     /// Nothing yet; its former waker, to be dropped without the lock.
     Waiting(W),
 }
@@ -117,7 +196,7 @@ pub(crate) enum Expired<C, W, E> {
     /// It was served in the last moment.
     Granted(Granted<C>),
     Failed(E),
-    Closed,
+    Refused(Refusal),
     /// It is off the queue; its waker, to be dropped without the lock.
     TimedOut(Shortage<E>, W),
 }
@@ -130,11 +209,51 @@ pub(crate) enum Shortage<E> {
         out: usize,
         waiting: usize,
         oldest: Option<HeldSince>,
+        /// The leases that the task which waited holds itself: nested acquires can wait for each
+        /// other.
+        own: Vec<HeldSince>,
     },
     /// Connections were being opened, and the server had not answered yet.
     Opening { out: usize, opening: usize },
     /// The server could not be reached.
     Down { cause: E, since: Instant },
+    /// No leases were given.
+    Paused,
+}
+
+/// A lease that is, or was, out for longer than it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Leak {
+    Suspected(HeldSince),
+    Returned(HeldSince),
+}
+
+/// Why a connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Reason {
+    /// It was too old.
+    Recycled,
+    /// It was idle for too long.
+    Idle,
+    /// There were enough without it.
+    Overflow,
+    /// The limits were lowered.
+    Resized,
+    /// Its generation was made stale.
+    Stale,
+    /// It broke.
+    Broken,
+    /// It could not be reset, or a hook did not want it.
+    Unfit,
+    /// It was given up, or a statement on it was.
+    Abandoned,
+    /// The pool was closed.
+    Shutdown,
+}
+
+impl Reason {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 9;
 }
 
 /// What the shell does after it has released the lock.
@@ -152,8 +271,11 @@ pub(crate) struct Actions<C, W> {
     pub(crate) close: Vec<Conn<C>>,
     /// Calls [`State::tick`] at this time.
     pub(crate) arm_timer: Option<Instant>,
-    /// The pool is closed and the last connection is gone.
-    pub(crate) drained: bool,
+    /// Reports these.
+    pub(crate) leaks: Vec<Leak>,
+    /// Tells those who wait for the pool as a whole to look again: a connection was opened or could
+    /// not be, or a pool that gives no leases has nothing out any more.
+    pub(crate) announce: bool,
     /// A waker to be dropped without the lock.
     pub(crate) spent: Option<W>,
 }
@@ -167,7 +289,8 @@ impl<C, W> Actions<C, W> {
             generation: 0,
             close: Vec::new(),
             arm_timer: None,
-            drained: false,
+            leaks: Vec::new(),
+            announce: false,
             spent: None,
         }
     }
@@ -180,10 +303,16 @@ impl<C, W> Actions<C, W> {
     }
 }
 
-/// Whether leases are given.
+/// Whether a pool gives leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Mode {
+pub enum Mode {
+    /// It does.
     Open,
+    /// Acquires wait.
+    Paused,
+    /// Acquires are refused.
+    Draining,
+    /// Acquires are refused, and connections are closed.
     Closed,
 }
 
@@ -194,11 +323,31 @@ pub(crate) struct Totals {
     pub(crate) closed: u64,
     pub(crate) leases_issued: u64,
     pub(crate) leases_returned: u64,
+    /// Attempts to open a connection that failed.
+    pub(crate) open_failed: u64,
+    /// Waits that ended at their deadline.
+    pub(crate) timed_out: u64,
+    /// Acquires that found the queue full.
+    pub(crate) queue_full: u64,
+    /// Acquires that were turned away because of an outage.
+    pub(crate) turned_away: u64,
+    /// Leases that were reported.
+    pub(crate) suspected: u64,
+    /// Connections by why they were, or are being, closed: by [`Reason`].
+    pub(crate) closed_by: [u64; Reason::COUNT],
 }
 
 /// The state at one instant, in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Counts {
+    /// `pool_size` and `max_overflow`.
+    pub(crate) sizes: (u32, i32),
+    pub(crate) mode: Mode,
+    pub(crate) generation: u64,
+    /// Since when the server cannot be reached.
+    pub(crate) down_since: Option<Instant>,
+    /// Leases that were reported and have not come back.
+    pub(crate) suspected: usize,
     pub(crate) out: usize,
     pub(crate) idle: usize,
     pub(crate) opening: usize,

@@ -3,18 +3,20 @@
 mod model;
 mod search;
 
+use std::panic::Location;
+
 use super::*;
 
 type Books = State<u8, u8, &'static str>;
 
 /// An arbitrary origin; nothing here measures time.
-fn origin() -> Instant {
+pub(super) fn origin() -> Instant {
     static ORIGIN: std::sync::LazyLock<Instant> =
         std::sync::LazyLock::new(|| tokio::time::Instant::now().into_std());
     *ORIGIN
 }
 
-fn limits(pool_size: usize, overflow: usize) -> Limits {
+pub(super) fn limits(pool_size: usize, overflow: usize) -> Limits {
     Limits {
         pool_size,
         max_open: pool_size + overflow,
@@ -24,15 +26,23 @@ fn limits(pool_size: usize, overflow: usize) -> Limits {
             min: Duration::from_millis(10),
             max: Duration::from_secs(5),
         },
+        min_idle: 0,
+        order: Order::Fifo,
+        idle_timeout: None,
+        recycle: None,
+        linger: Duration::ZERO,
+        patience: None,
+        leak: None,
     }
 }
 
 #[track_caller]
 fn request(place: Place) -> Request {
-    Request {
+    let asker = Asker {
         location: Location::caller(),
-        place,
-    }
+        task: None,
+    };
+    Request { asker, place }
 }
 
 /// Opens `count` connections for as many callers and returns what they hold.
@@ -58,7 +68,8 @@ fn opened(id: u8, generation: u64) -> Opened<u8> {
     Opened {
         value: id,
         generation,
-        took: Duration::ZERO,
+        begun: origin(),
+        jitter: 0,
     }
 }
 
@@ -117,16 +128,16 @@ fn rule_20_the_walk_of_six_leases_leaves_three_idle() {
 fn rule_31_invalidation_replaces_all_older_connections_and_no_younger_one() {
     let mut state = Books::new(limits(3, 0));
     let mut held = lend(&mut state, 3);
-    let dead = held.pop().unwrap();
+    let mut dead = held.pop().unwrap();
     for Granted { conn, holder } in held {
         drop(state.put(holder, conn, origin()));
     }
-    state.retire(dead.holder);
-    state.invalidate(dead.conn.generation);
-    drop(state.closed(origin()));
+    drop(state.retire(dead.holder, &mut dead.conn, origin()));
+    let actions = state.invalidate(dead.conn.generation, origin());
+    assert_eq!(actions.close.len(), 2, "both idle ones are older");
+    drop(state.lost(Reason::Broken, origin()));
 
     let (asked, actions) = state.acquire(origin(), request(Place::Tail), || 7);
-    assert_eq!(actions.close.len(), 2, "both idle ones are older");
     let Asked::Queued(key) = asked else {
         panic!("{asked:?}")
     };
@@ -135,7 +146,7 @@ fn rule_31_invalidation_replaces_all_older_connections_and_no_younger_one() {
         panic!("no grant")
     };
     // The same failure, reported by another holder of an old connection: no new generation.
-    state.invalidate(dead.conn.generation);
+    drop(state.invalidate(dead.conn.generation, origin()));
     let actions = state.put(young.holder, young.conn, origin());
     assert_eq!(actions.close, [], "the young one stays");
     state.audit();
@@ -145,7 +156,7 @@ fn rule_31_invalidation_replaces_all_older_connections_and_no_younger_one() {
 fn a_connection_whose_opening_began_before_an_invalidation_is_stale() {
     let mut state = Books::new(limits(1, 0));
     let (_, actions) = state.acquire(origin(), request(Place::Tail), || 0);
-    state.invalidate(actions.generation);
+    drop(state.invalidate(actions.generation, origin()));
     let late = state.opened(opened(0, actions.generation), origin());
     assert_eq!(late.close.len(), 1);
     assert_eq!(
@@ -180,7 +191,8 @@ fn f18_shortage_tells_exhausted_from_opening_from_down() {
             Shortage::Exhausted {
                 out: 1,
                 waiting: 1,
-                oldest: Some(_)
+                oldest: Some(_),
+                ..
             }
         ),
         "{shortage:?}"

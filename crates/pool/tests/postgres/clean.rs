@@ -2,9 +2,11 @@
 
 use poolproof_oracle::CLEAN_PROBE_SQL;
 use poolproof_pool::{
-    Categorized, Category, Config, QueryError, Session, Transaction, TransactionError,
+    Categorized, Category, Config, QueryError, ResetMode, Session, SessionConfig, Transaction,
+    TransactionError,
 };
-use sqlx::{Connection, Executor, Row};
+use poolproof_testbed::{Cluster, LocalConfig};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
 use crate::support::{Bench, one_connection};
 
@@ -118,6 +120,140 @@ async fn statements_that_leave_something_behind_have_the_connection_reset() {
     }
     assert_eq!(bench.pool.snapshot().opened_total, 1, "reset, not closed");
     bench.until_at_rest().await;
+}
+
+/// What no look at a text can see: functions that leave something behind.
+const HIDDEN: [(&str, &str); 6] = [
+    (
+        "setting",
+        "perform set_config('statement_timeout', '1234', false);",
+    ),
+    ("lock", "perform pg_advisory_lock(7);"),
+    ("table", "create temp table mine (x int);"),
+    (
+        "cursor",
+        "execute 'declare mine cursor with hold for select 1';",
+    ),
+    ("listen", "execute 'listen mine';"),
+    ("role", "set role pg_monitor;"),
+];
+
+/// F29: canaries of every kind, left by functions, are invisible to the next borrower in Clean mode; and
+/// prepared statements stay, because sqlx goes on using them.
+#[tokio::test]
+async fn f29_in_clean_mode_nothing_that_a_function_left_behind_is_seen_by_the_next_borrower() {
+    let sessions = SessionConfig {
+        reset: ResetMode::Clean,
+        ..SessionConfig::default()
+    };
+    let mut bench = Bench::sessions("clean_mode", sessions).await;
+    let plan = "select 'planned'";
+    let mut session = bench.pool.session().await.unwrap();
+    let (pid, clean) = (session.backend().pid, found(&mut session).await);
+    session.fetch_one(sqlx::query(plan)).await.unwrap();
+    drop(session);
+    for (kind, body) in HIDDEN {
+        let create = format!(
+            "create or replace function clean_mode_{kind}() returns void language plpgsql as \
+             $$ begin {body} end $$"
+        );
+        bench.admin.execute(AssertSqlSafe(create)).await.unwrap();
+        let leave = format!("select clean_mode_{kind}()");
+        let mut session = bench.pool.session().await.unwrap();
+        session.execute(AssertSqlSafe(leave.clone())).await.unwrap();
+        assert_ne!(found(&mut session).await, clean, "{kind} leaves nothing");
+        drop(session);
+        let mut session = bench.pool.session().await.unwrap();
+        assert_eq!(found(&mut session).await, clean, "{kind}");
+        session
+            .transaction(async |tx: &mut Transaction<'_>| tx.execute(AssertSqlSafe(leave)).await)
+            .await
+            .unwrap();
+        drop(session);
+        let mut session = bench.pool.session().await.unwrap();
+        assert_eq!(found(&mut session).await, clean, "{kind} in a transaction");
+        assert_eq!(session.backend().pid, pid, "reset, not closed");
+    }
+    let mut session = bench.pool.session().await.unwrap();
+    let plans = "select count(*) from pg_prepared_statements where statement = $1";
+    let row = session.fetch_one(sqlx::query(plans).bind(plan)).await;
+    assert_eq!(row.unwrap().get::<i64, _>(0), 1, "its plan is gone");
+}
+
+/// The other side of the bargain: Fast mode trusts the texts, and says so in its documentation.
+#[tokio::test]
+async fn in_fast_mode_what_a_function_sets_stays() {
+    let mut bench = Bench::single("clean_fast").await;
+    let create = "create or replace function clean_fast_set() returns text language sql as \
+                  $$ select set_config('statement_timeout', '1234', false) $$";
+    bench.admin.execute(create).await.unwrap();
+    let mut session = bench.pool.session().await.unwrap();
+    session.execute("select clean_fast_set()").await.unwrap();
+    drop(session);
+    let mut session = bench.pool.session().await.unwrap();
+    let shown = session.fetch_simple_text("show statement_timeout").await;
+    assert_eq!(shown.unwrap().as_deref(), Some("1234ms"));
+    // Nobody else shall pay for this test.
+    session.raw();
+}
+
+/// A connection that only went from hand to hand has nothing to clean.
+#[tokio::test]
+async fn in_clean_mode_a_session_that_did_nothing_goes_back_without_io() {
+    let sessions = SessionConfig {
+        reset: ResetMode::Clean,
+        ..SessionConfig::default()
+    };
+    let bench = Bench::sessions("clean_idle", sessions).await;
+    drop(bench.pool.session().await.unwrap());
+    for _ in 0..10 {
+        drop(bench.pool.session().await.unwrap());
+        let now = bench.pool.snapshot();
+        assert_eq!((now.idle, now.closing), (1, 0));
+    }
+}
+
+/// F4: the server logs a warning for every ROLLBACK without a transaction.
+#[tokio::test]
+async fn f4_no_reset_of_any_kind_makes_the_server_warn() {
+    let cluster = Cluster::start(LocalConfig::default()).await.unwrap();
+    for reset in [ResetMode::Fast, ResetMode::Clean] {
+        let sessions = SessionConfig {
+            reset,
+            ..SessionConfig::default()
+        };
+        let connector = poolproof_pool::PgConnector::configured(cluster.options(), sessions);
+        let pool = poolproof_pool::Pool::new(connector.unwrap(), one_connection()).unwrap();
+        for round in 0..4 {
+            let mut session = pool.session().await.unwrap();
+            match round {
+                0 => drop(session.execute("set work_mem = '1MB'").await.unwrap()),
+                1 => drop(session.raw().execute("select 1").await.unwrap()),
+                2 => drop(session.raw().execute("begin").await.unwrap()),
+                _ => {
+                    let left = session.transaction(async |tx: &mut Transaction<'_>| {
+                        tx.execute("select 1").await?;
+                        std::future::pending::<Result<(), QueryError>>().await
+                    });
+                    let within = std::time::Duration::from_millis(300);
+                    tokio::time::timeout(within, left).await.unwrap_err();
+                }
+            }
+        }
+        let mut session = pool.session().await.unwrap();
+        session
+            .transaction(async |tx: &mut Transaction<'_>| tx.execute("select 1").await)
+            .await
+            .unwrap();
+        drop(session);
+        assert_eq!(pool.snapshot().opened_total, 1);
+    }
+    let log = std::fs::read_to_string(cluster.log_file()).unwrap();
+    assert!(
+        log.contains("ready to accept"),
+        "the log is not the server's"
+    );
+    assert!(!log.contains("WARNING"), "{log}");
 }
 
 /// Rule 34: a connection that breaks takes those of its age with it, and the pool recovers.

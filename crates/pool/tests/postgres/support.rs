@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use poolproof_faults::{Proxies, ProxySpec, Stream, Toxic, ToxicSpec};
-use poolproof_pool::{Config, PgConnector, Pool};
+use poolproof_pool::{Config, PgConnector, Pool, SessionConfig};
 use poolproof_testbed::{Cluster, LocalConfig};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgConnection, Row};
 
 /// How long a condition is waited for. Generous: it is the test's failure and not a measurement.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Shared by the tests that run at the same time; the last one to end stops it.
 static CLUSTER: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
@@ -24,6 +24,8 @@ pub(crate) struct Bench {
     /// The pool's `application_name`, and the table's name.
     pub(crate) name: &'static str,
     pub(crate) cluster: Arc<Cluster>,
+    /// Where the pool connects to.
+    pub(crate) options: PgConnectOptions,
     /// What stands between the pool and the server, if anything.
     proxies: Option<Proxies>,
 }
@@ -60,6 +62,19 @@ impl Bench {
         Self::with(name, one_connection()).await
     }
 
+    /// A pool of one connection whose sessions are set up like this, and an empty table.
+    pub(crate) async fn sessions(name: &'static str, sessions: SessionConfig) -> Self {
+        let mut bench = Self::single(name).await;
+        bench.pool = bench.pool_of(sessions, one_connection());
+        bench
+    }
+
+    /// Another pool on the same server under the same name.
+    pub(crate) fn pool_of(&self, sessions: SessionConfig, config: Config) -> Pool<PgConnector> {
+        let options = self.cluster.options().application_name(self.name);
+        Pool::new(PgConnector::configured(options, sessions).unwrap(), config).unwrap()
+    }
+
     /// A pool of one connection to a server that is some milliseconds away.
     pub(crate) async fn distant(name: &'static str, config: Config) -> Self {
         let mut bench = Self::with(name, config.clone()).await;
@@ -67,8 +82,8 @@ impl Bench {
         let upstream = format!("127.0.0.1:{}", bench.cluster.port());
         let proxy = proxies.create(ProxySpec::local(PROXY, upstream)).await;
         let listen: SocketAddr = proxy.unwrap().listen.parse().unwrap();
-        let options = bench.cluster.options().application_name(name);
-        bench.pool = pool_on(options.port(listen.port()), config);
+        bench.options = bench.options.port(listen.port());
+        bench.pool = pool_on(bench.options.clone(), config);
         bench.proxies = Some(proxies);
         bench.inflict("distance", DISTANCE).await;
         bench
@@ -84,10 +99,11 @@ impl Bench {
             .unwrap();
         let options = cluster.options().application_name(name);
         Self {
-            pool: pool_on(options, config),
+            pool: pool_on(options.clone(), config),
             admin,
             name,
             cluster,
+            options,
             proxies: None,
         }
     }
@@ -103,6 +119,30 @@ impl Bench {
             .remove_toxic(PROXY, toxic_name)
             .await
             .unwrap();
+    }
+
+    /// Waits until a backend of the pool executes a statement with these words in it.
+    pub(crate) async fn until_active(&mut self, words: &str) {
+        let active = async |bench: &mut Self| {
+            let backends = bench.backends().await;
+            backends
+                .iter()
+                .any(|(_, state, query)| state == "active" && query.contains(words))
+        };
+        self.until("the backend is busy", active).await;
+    }
+
+    /// Makes every commit to the table take this long.
+    pub(crate) async fn slow_commits(&mut self, seconds: u32) {
+        let name = self.name;
+        let trigger = format!(
+            "create or replace function {name}_slow() returns trigger language plpgsql as \
+             $$ begin perform pg_sleep({seconds}); return null; end $$; \
+             create constraint trigger slow after insert on {name} \
+             deferrable initially deferred for each row execute function {name}_slow()"
+        );
+        let trigger = sqlx::raw_sql(AssertSqlSafe(trigger));
+        self.admin.execute(trigger).await.unwrap();
     }
 
     /// Resets all links between pool and server.

@@ -3,16 +3,21 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::connector::Connector;
+use crate::hooks::{HookFuture, Hooks};
 
 /// How a call ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gate {
     Ok,
+    /// Success after [`SLOW`].
+    Slow,
     Error,
     /// An error of which trying again cannot help.
     Permanent,
@@ -28,7 +33,16 @@ pub(super) enum Call {
     Ping,
     Reset,
     Close,
+    /// The hooks, of [`Fake::hooks`].
+    OnConnect,
+    OnAcquire,
+    OnRelease,
+    OnInvalidate,
+    OnClose,
 }
+
+/// Shorter than all bounds.
+pub(super) const SLOW: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{call:?} fails as planned")]
@@ -60,7 +74,7 @@ struct Plan {
 #[derive(Debug, Default)]
 struct Shared {
     plan: Mutex<Plan>,
-    calls: Mutex<Vec<Call>>,
+    calls: Mutex<Vec<(Call, Instant)>>,
     opened: AtomicUsize,
     alive: Arc<AtomicUsize>,
     peak: AtomicUsize,
@@ -93,8 +107,37 @@ impl Fake {
     }
 
     pub(super) fn count(&self, call: Call) -> usize {
+        self.times(call).len()
+    }
+
+    /// When the calls of a kind were made.
+    pub(super) fn times(&self, call: Call) -> Vec<Instant> {
         let calls = self.shared.calls.lock().unwrap();
-        calls.iter().filter(|made| **made == call).count()
+        let made = calls.iter().filter(|(made, _)| *made == call);
+        made.map(|(_, at)| *at).collect()
+    }
+
+    /// The calls of these kinds, in the order in which they were made.
+    pub(super) fn made(&self, kinds: &[Call]) -> Vec<Call> {
+        let calls = self.shared.calls.lock().unwrap();
+        let made = calls.iter().map(|(call, _)| *call);
+        made.filter(|call| kinds.contains(call)).collect()
+    }
+
+    /// Hooks that the test decides about like about the calls.
+    pub(super) fn hooks(&self, kinds: &[Call]) -> Hooks<FakeConn> {
+        let mut hooks = Hooks::new();
+        for call in kinds {
+            hooks = match call {
+                Call::OnConnect => hooks.on_connect(self.hook(*call)),
+                Call::OnAcquire => hooks.on_acquire(self.hook(*call)),
+                Call::OnRelease => hooks.on_release(self.hook(*call)),
+                Call::OnInvalidate => hooks.on_invalidate(self.hook(*call)),
+                Call::OnClose => hooks.on_close(self.hook(*call)),
+                other => panic!("{other:?} is no hook"),
+            };
+        }
+        hooks
     }
 
     /// How many connections exist.
@@ -107,8 +150,20 @@ impl Fake {
         self.shared.peak.load(Ordering::SeqCst)
     }
 
+    fn hook(
+        &self,
+        call: Call,
+    ) -> impl for<'a> Fn(&'a mut FakeConn) -> HookFuture<'a> + Send + Sync + 'static {
+        let fake = self.clone();
+        move |_| {
+            let fake = fake.clone();
+            Box::pin(async move { Ok(fake.pass(call).await?) })
+        }
+    }
+
     async fn pass(&self, call: Call) -> Result<(), FakeError> {
-        self.shared.calls.lock().unwrap().push(call);
+        let made = (call, Instant::now());
+        self.shared.calls.lock().unwrap().push(made);
         let gate = {
             let mut plan = self.shared.plan.lock().unwrap();
             let next = plan
@@ -123,6 +178,10 @@ impl Fake {
         tokio::task::yield_now().await;
         match gate {
             Gate::Ok => Ok(()),
+            Gate::Slow => {
+                tokio::time::sleep_until(Instant::now() + SLOW).await;
+                Ok(())
+            }
             Gate::Error | Gate::Permanent => Err(FakeError {
                 call,
                 permanent: gate == Gate::Permanent,

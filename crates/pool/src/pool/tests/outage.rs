@@ -31,6 +31,7 @@ async fn f18_down_carries_the_cause_and_comes_at_the_deadline() {
     let AcquireError::Down {
         cause: ConnectError::Failed(cause),
         since,
+        ..
     } = error
     else {
         panic!("{error:?}")
@@ -244,4 +245,92 @@ async fn a_waiter_whose_connection_failed_its_ping_keeps_its_turn() {
     settle().await;
     assert!(poll_once(&mut second).is_pending());
     assert!(matches!(poll_once(&mut first), Poll::Ready(Ok(_))));
+}
+
+/// The gate is the circuit breaker: once nothing has worked for long, newcomers are turned away at once,
+/// and one attempt at a time goes on finding out when the database is back, with nobody waiting.
+#[tokio::test(start_paused = true)]
+async fn f17_f18_after_a_long_outage_acquires_fail_at_once_and_a_prober_ends_it() {
+    let patience = Duration::from_secs(2);
+    let (pool, fake) = configured(Config {
+        fail_fast_after: Some(patience),
+        ..Config::default()
+    });
+    fake.always(Call::Connect, Gate::Error);
+    let first = pool.acquire();
+    let began = Instant::now();
+    let newcomers = async {
+        tokio::time::sleep_until(began + patience - Duration::from_millis(1)).await;
+        let mut early = pool.acquire();
+        assert!(poll_once(&mut early).is_pending(), "still worth waiting");
+        tokio::time::sleep_until(began + patience).await;
+        let asked = Instant::now();
+        let error = pool.acquire().await.unwrap_err();
+        assert_eq!(asked.elapsed(), Duration::ZERO);
+        let AcquireError::Down { since, .. } = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(since.as_secs(), patience.as_secs());
+    };
+    let (outcome, ()) = tokio::join!(first, newcomers);
+    let waited = began.elapsed();
+    assert!(
+        matches!(outcome, Err(AcquireError::Down { .. })),
+        "{outcome:?}"
+    );
+    assert_eq!(
+        waited.as_secs(),
+        BUDGET.as_secs(),
+        "who waits already waits on"
+    );
+    assert_eq!(pool.snapshot().turned_away_total, 1);
+
+    let before = fake.count(Call::Connect);
+    tokio::time::sleep_until(Instant::now() + Duration::from_secs(60)).await;
+    let probes = fake.count(Call::Connect) - before;
+    assert!((8..80).contains(&probes), "{probes} attempts in a minute");
+    fake.always(Call::Connect, Gate::Ok);
+    tokio::time::sleep_until(Instant::now() + pool.config().backoff_max).await;
+    settle().await;
+    assert_eq!((pool.snapshot().idle, pool.snapshot().outage), (1, None));
+    drop(pool.acquire().await.unwrap());
+}
+
+/// While new connections fail, those that come back still serve: waiting is worth it.
+#[tokio::test(start_paused = true)]
+async fn f18_newcomers_are_not_turned_away_while_connections_come_back_that_work() {
+    let (pool, fake) = configured(Config {
+        pool_size: 2,
+        max_overflow: 0,
+        fail_fast_after: Some(Duration::from_secs(2)),
+        ..Config::default()
+    });
+    let mut lease = pool.acquire().await.unwrap();
+    fake.always(Call::Connect, Gate::Error);
+    for _ in 0..20 {
+        let mut waiting = pool.acquire();
+        assert!(poll_once(&mut waiting).is_pending());
+        tokio::time::sleep_until(Instant::now() + Duration::from_secs(1)).await;
+        drop(lease);
+        lease = waiting.await.unwrap();
+    }
+    assert!(pool.outage().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_breaker_every_acquire_waits_for_its_deadline() {
+    let (pool, fake) = configured(Config {
+        fail_fast_after: None,
+        ..Config::default()
+    });
+    fake.always(Call::Connect, Gate::Error);
+    for _ in 0..3 {
+        let began = Instant::now();
+        let error = pool.acquire().await.unwrap_err();
+        assert!(matches!(error, AcquireError::Down { .. }), "{error:?}");
+        assert_eq!(began.elapsed().as_secs(), BUDGET.as_secs());
+    }
+    let before = fake.count(Call::Connect);
+    tokio::time::sleep_until(Instant::now() + Duration::from_secs(60)).await;
+    assert!(fake.count(Call::Connect) <= before + 1, "nobody wants one");
 }

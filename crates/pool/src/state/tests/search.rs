@@ -1,21 +1,37 @@
 //! All interleavings of a small world: up to three callers, two connections, failing connects, failed
-//! checks, resets, cancellations, deadlines and close. After every transition the whole of the books is
-//! audited; and from every state the world is wound up, which must serve every waiter.
+//! checks, resets, cancellations, deadlines, and what operators and time do: pause, drain, resume,
+//! resize, invalidate, sweep, close. After every transition the whole of the books is audited; and from
+//! every state the world is wound up, which must serve every waiter and leave all capacity usable.
 
 use std::collections::{BTreeSet, HashSet};
+use std::time::{Duration, Instant};
 
 use super::{Books, limits, origin, request};
 use crate::state::{
-    Actions, Asked, Conn, Expired, Failure, Found, Granted, Limits, Opened, Place, Severity,
-    WaiterKey,
+    Actions, Asked, Conn, Expired, Failure, Found, Granted, Limits, Mode, Opened, Order, Place,
+    Reason, Severity, WaiterKey,
 };
-use std::time::{Duration, Instant};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Caller {
     Away,
     Waiting(WaiterKey),
     Holding(Granted<u8>),
+}
+
+/// What operators and time do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Change {
+    Pause,
+    Drain,
+    Resume,
+    /// To this `pool_size`, and this limit.
+    Resize(usize, usize),
+    Invalidate,
+    /// The housekeeper comes by, so much later.
+    Sweep(Duration),
+    WarmUp(usize),
+    Close,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +50,17 @@ enum Event {
     FinishReset,
     FailReset,
     Tick,
-    Close,
+    Change(Change),
+}
+
+/// Bounds the search.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Scope {
+    acquires: u8,
+    failures: u8,
+    /// How many changes, and of what kinds.
+    changes: u8,
+    kinds: &'static [Change],
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -43,22 +69,18 @@ struct World {
     callers: Vec<Caller>,
     /// Callers without a grant, in the order in which they must be served.
     order: Vec<usize>,
-    /// Generations of the connects in flight.
-    connecting: Vec<u64>,
+    /// Generations and beginnings of the connects in flight.
+    connecting: Vec<(u64, Instant)>,
     closing: Vec<Conn<u8>>,
     resetting: Vec<Conn<u8>>,
     timer: Option<Instant>,
     now: Instant,
-    next_id: u8,
-    /// Bounds the search.
-    acquires_left: u8,
-    failures_left: u8,
-    closed: bool,
+    left: Scope,
 }
 
 impl World {
-    fn new(callers: usize, limits: Limits, acquires: u8, failures: u8) -> Self {
-        Self {
+    fn new(callers: usize, limits: Limits, scope: Scope) -> Self {
+        let mut world = Self {
             state: Books::new(limits),
             callers: vec![Caller::Away; callers],
             order: Vec::new(),
@@ -67,21 +89,22 @@ impl World {
             resetting: Vec::new(),
             timer: None,
             now: origin(),
-            next_id: 0,
-            acquires_left: acquires,
-            failures_left: failures,
-            closed: false,
-        }
+            left: scope,
+        };
+        let actions = world.state.warm_up(0, world.now);
+        world.perform(actions);
+        world
     }
 
     fn events(&self) -> Vec<Event> {
         let mut events = Vec::new();
         let away = |caller: &Caller| *caller == Caller::Away;
         let first_away = self.callers.iter().position(away).unwrap_or_default();
+        let may_fail = self.left.failures > 0;
         for (index, caller) in self.callers.iter().enumerate() {
             match caller {
                 // Those who are away are alike: it is enough when the first of them asks.
-                Caller::Away if self.acquires_left > 0 && index == first_away => {
+                Caller::Away if self.left.acquires > 0 && index == first_away => {
                     events.push(Event::Acquire(index));
                 }
                 Caller::Away => {}
@@ -94,7 +117,7 @@ impl World {
                 }
                 Caller::Holding(_) => {
                     events.extend([Event::Put(index), Event::Retire(index)]);
-                    if self.failures_left > 0 {
+                    if may_fail {
                         events.push(Event::FailPing(index));
                     }
                 }
@@ -102,7 +125,7 @@ impl World {
         }
         if !self.connecting.is_empty() {
             events.push(Event::Open);
-            if self.failures_left > 0 {
+            if may_fail {
                 events.push(Event::FailOpen(Severity::Transient));
                 events.push(Event::FailOpen(Severity::Permanent));
             }
@@ -116,16 +139,20 @@ impl World {
         if self.timer.is_some() {
             events.push(Event::Tick);
         }
-        if !self.closed {
-            events.push(Event::Close);
+        if self.left.changes > 0 && !self.is_closed() {
+            events.extend(self.left.kinds.iter().map(|change| Event::Change(*change)));
         }
         events
+    }
+
+    fn is_closed(&self) -> bool {
+        self.state.counts().mode == Mode::Closed
     }
 
     fn apply(&mut self, event: Event) {
         match event {
             Event::Acquire(index) => {
-                self.acquires_left -= 1;
+                self.left.acquires -= 1;
                 self.acquire(index, Place::Tail);
             }
             Event::Poll(index) => self.poll(index),
@@ -144,24 +171,21 @@ impl World {
                 self.perform(actions);
             }
             Event::Retire(index) => {
-                let granted = self.let_go(index);
-                self.state.retire(granted.holder);
-                self.resetting.push(granted.conn);
+                let conn = self.retire(index);
+                self.resetting.push(conn);
             }
             Event::FailPing(index) => {
-                self.failures_left -= 1;
-                let granted = self.let_go(index);
-                self.state.retire(granted.holder);
-                self.state.invalidate(granted.conn.generation);
-                let actions = self.state.closed(self.now);
+                self.left.failures -= 1;
+                let conn = self.retire(index);
+                let actions = self.state.invalidate(conn.generation, self.now);
+                self.perform(actions);
+                let actions = self.state.lost(Reason::Broken, self.now);
                 self.perform(actions);
                 self.acquire(index, Place::Head);
             }
-            Event::Close => {
-                self.closed = true;
-                let actions = self.state.close(self.now);
-                self.perform(actions);
-                assert_eq!(self.order, [0; 0], "every waiter is told");
+            Event::Change(change) => {
+                self.left.changes -= 1;
+                self.change(change);
             }
             Event::Open
             | Event::FailOpen(_)
@@ -171,22 +195,45 @@ impl World {
             | Event::Tick => self.finish(event),
         }
         self.audit();
+        self.state.forget_history();
+    }
+
+    fn change(&mut self, change: Change) {
+        let now = self.now;
+        let actions = match change {
+            Change::Pause => self.state.pause(now),
+            Change::Drain => self.state.drain(now),
+            Change::Resume => self.state.resume(now),
+            Change::Resize(size, max) => self.state.resize(size, max, now),
+            Change::Invalidate => self.state.invalidate_all(now),
+            Change::WarmUp(wanted) => self.state.warm_up(wanted, now),
+            Change::Close => self.state.close(now),
+            Change::Sweep(later) => {
+                self.now += later;
+                self.state.sweep(self.now)
+            }
+        };
+        self.perform(actions);
+        if matches!(change, Change::Drain | Change::Close) {
+            assert_eq!(self.order, [0; 0], "every waiter is told");
+        }
     }
 
     /// Lets a task of the pool end.
     fn finish(&mut self, event: Event) {
         let actions = match event {
             Event::Open => {
+                let (generation, begun) = self.connecting.remove(0);
                 let opened = Opened {
-                    value: self.next_id,
-                    generation: self.connecting.remove(0),
-                    took: Duration::ZERO,
+                    value: self.unused_id(),
+                    generation,
+                    begun,
+                    jitter: 0,
                 };
-                self.next_id += 1;
                 self.state.opened(opened, self.now)
             }
             Event::FailOpen(severity) => {
-                self.failures_left -= 1;
+                self.left.failures -= 1;
                 self.connecting.remove(0);
                 let failure = Failure {
                     error: "failed",
@@ -205,7 +252,7 @@ impl World {
             }
             Event::FailReset => {
                 self.resetting.remove(0);
-                self.state.closed(self.now)
+                self.state.lost(Reason::Unfit, self.now)
             }
             Event::Tick => {
                 self.now = self.now.max(self.timer.take().unwrap());
@@ -234,7 +281,8 @@ impl World {
                 Caller::Waiting(key)
             }
             // Changes nothing, so that there is nothing to perform.
-            Asked::Closed => return self.callers[index] = Caller::Away,
+            Asked::Refused(_) => return self.callers[index] = Caller::Away,
+            Asked::Down { .. } => Caller::Away,
             Asked::QueueFull { waiting } => panic!("no limit, and {waiting} wait"),
         };
         self.perform(actions);
@@ -254,7 +302,7 @@ impl World {
                 assert!(!waits);
                 Caller::Holding(granted)
             }
-            Found::Failed(_) | Found::Closed => {
+            Found::Failed(_) | Found::Refused(_) => {
                 assert!(!waits);
                 Caller::Away
             }
@@ -273,8 +321,15 @@ impl World {
                 self.callers[index] = Caller::Holding(granted);
             }
             Expired::TimedOut(..) => assert!(waited),
-            Expired::Failed(_) | Expired::Closed => assert!(!waited),
+            Expired::Failed(_) | Expired::Refused(_) => assert!(!waited),
         }
+    }
+
+    fn retire(&mut self, index: usize) -> Conn<u8> {
+        let Granted { mut conn, holder } = self.let_go(index);
+        let actions = self.state.retire(holder, &mut conn, self.now);
+        self.perform(actions);
+        conn
     }
 
     fn leave(&mut self, index: usize) -> Caller {
@@ -297,27 +352,46 @@ impl World {
             );
             self.order.remove(0);
         }
+        let begun = (actions.generation, self.now);
         self.connecting
-            .extend(std::iter::repeat_n(actions.generation, actions.connect));
+            .extend(std::iter::repeat_n(begun, actions.connect));
         self.closing.extend(actions.close);
         if let Some(at) = actions.arm_timer {
             assert_eq!(self.timer, None, "one timer at a time");
             self.timer = Some(at);
         }
-        assert_eq!(
-            actions.drained,
-            self.closed && self.connections_outside() == 0,
-            "drained is said when it is so"
+        let counts = self.state.counts();
+        let must_say = match counts.mode {
+            Mode::Open => false,
+            Mode::Paused | Mode::Draining => counts.out == 0,
+            Mode::Closed => counts.out + counts.idle + counts.opening + counts.closing == 0,
+        };
+        assert!(
+            actions.announce || !must_say,
+            "those who wait for it hear of it"
         );
     }
 
-    fn connections_outside(&self) -> usize {
-        let held = self
-            .callers
-            .iter()
-            .filter(|caller| matches!(caller, Caller::Holding(_)))
-            .count();
-        held + self.connecting.len() + self.closing.len() + self.resetting.len()
+    /// All connections that there are, wherever they are but in an untaken grant.
+    fn connections(&self) -> impl Iterator<Item = &Conn<u8>> {
+        let held = self.callers.iter().filter_map(|caller| match caller {
+            Caller::Holding(granted) => Some(&granted.conn),
+            _ => None,
+        });
+        held.chain(&self.closing)
+            .chain(&self.resetting)
+            .chain(self.state.idle())
+    }
+
+    /// The first id that no connection has: worlds are the same whatever came before.
+    fn unused_id(&self) -> u8 {
+        let granted = self.state.granted().map(|conn| conn.value);
+        let used: BTreeSet<u8> = self
+            .connections()
+            .map(|conn| conn.value)
+            .chain(granted)
+            .collect();
+        (0..).find(|id| !used.contains(id)).unwrap()
     }
 
     fn audit(&self) {
@@ -327,15 +401,8 @@ impl World {
         assert_eq!(counts.closing, self.closing.len() + self.resetting.len());
         assert_eq!(counts.waiting, self.order.len());
         let mut seen = BTreeSet::new();
-        let held = self.callers.iter().filter_map(|caller| match caller {
-            Caller::Holding(granted) => Some(&granted.conn),
-            _ => None,
-        });
-        for conn in held.chain(&self.closing).chain(&self.resetting) {
+        for conn in self.connections().chain(self.state.granted()) {
             assert!(seen.insert(conn.value), "a connection has two owners");
-        }
-        for conn in self.state.idle() {
-            assert!(seen.insert(conn.value), "a lent connection is idle");
         }
     }
 
@@ -360,18 +427,57 @@ impl World {
                 Event::FinishClose
             } else if !self.resetting.is_empty() {
                 Event::FinishReset
-            } else if waiting.is_some() {
-                assert!(self.timer.is_some(), "a waiter is stranded: {self:?}");
+            } else if self.timer.is_some() {
                 Event::Tick
+            } else if matches!(self.state.counts().mode, Mode::Paused | Mode::Draining) {
+                self.left.changes += 1;
+                Event::Change(Change::Resume)
             } else {
-                let counts = self.state.counts();
-                assert_eq!((counts.out, counts.waiting), (0, 0));
-                assert_eq!(counts.totals.leases_issued, counts.totals.leases_returned);
-                return;
+                assert_eq!(waiting, None, "a waiter is stranded: {self:?}");
+                return self.at_rest();
             };
             self.apply(event);
         }
         panic!("the world does not wind up: {self:?}");
+    }
+
+    fn at_rest(mut self) {
+        let counts = self.state.counts();
+        assert_eq!((counts.out, counts.waiting), (0, 0));
+        assert_eq!(counts.totals.leases_issued, counts.totals.leases_returned);
+        if self.is_closed() {
+            return assert_eq!(counts.idle, 0);
+        }
+        let (size, overflow) = counts.sizes;
+        let (size, max) = (
+            size as usize,
+            size as usize + overflow.unsigned_abs() as usize,
+        );
+        assert!(counts.idle <= max && self.state.wanted_unasked() == 0);
+        // A limit that was lowered holds by now.
+        self.callers = vec![Caller::Away; max + 1];
+        self.left.acquires = u8::MAX;
+        for index in 0..=max {
+            self.apply(Event::Acquire(index));
+        }
+        for _ in 0..100 {
+            let granted = (0..=max).find(|index| {
+                matches!(self.callers[*index], Caller::Waiting(_)) && !self.order.contains(index)
+            });
+            match granted {
+                Some(index) => self.apply(Event::Poll(index)),
+                None if !self.connecting.is_empty() => self.apply(Event::Open),
+                None if self.timer.is_some() => self.apply(Event::Tick),
+                None if !self.closing.is_empty() => self.apply(Event::FinishClose),
+                None => break,
+            }
+        }
+        let out = self.state.counts().out;
+        assert_eq!(
+            (out, &self.order[..]),
+            (max, &[max][..]),
+            "capacity: {size}"
+        );
     }
 }
 
@@ -393,20 +499,90 @@ fn search(world: World) -> usize {
     seen.len()
 }
 
+/// Searches, and says how large the world was: a search that shrinks by accident proves less.
+#[track_caller]
+fn explore(callers: usize, limits: Limits, scope: Scope, at_least: usize) {
+    let states = search(World::new(callers, limits, scope));
+    println!("{states} states");
+    assert!(
+        states >= at_least,
+        "the search is too small: {states} states"
+    );
+}
+
+const CLOSE: &[Change] = &[Change::Close];
+
+const MODES: &[Change] = &[Change::Pause, Change::Drain, Change::Resume, Change::Close];
+
+const SIZES: &[Change] = &[
+    Change::Resize(1, 1),
+    Change::Resize(2, 2),
+    Change::Pause,
+    Change::Resume,
+    Change::Close,
+];
+
+fn scope(acquires: u8, failures: u8, changes: u8, kinds: &'static [Change]) -> Scope {
+    Scope {
+        acquires,
+        failures,
+        changes,
+        kinds,
+    }
+}
+
 #[test]
 fn every_interleaving_of_two_callers_on_one_connection_keeps_the_books() {
-    let states = search(World::new(2, limits(1, 0), 3, 2));
-    assert!(states > 9_000, "the search is too small: {states} states");
+    explore(2, limits(1, 0), scope(3, 2, 1, CLOSE), 4_000);
 }
 
 #[test]
 fn every_interleaving_of_two_callers_with_overflow_keeps_the_books() {
-    let states = search(World::new(2, limits(1, 1), 3, 1));
-    assert!(states > 40_000, "the search is too small: {states} states");
+    explore(2, limits(1, 1), scope(3, 1, 1, CLOSE), 17_000);
 }
 
 #[test]
 fn every_interleaving_of_three_callers_on_two_connections_keeps_the_books() {
-    let states = search(World::new(3, limits(2, 0), 3, 1));
-    assert!(states > 90_000, "the search is too small: {states} states");
+    explore(3, limits(2, 0), scope(3, 1, 1, CLOSE), 40_000);
+}
+
+#[test]
+fn every_interleaving_of_pause_drain_resume_and_close_keeps_the_books() {
+    explore(3, limits(2, 0), scope(3, 0, 3, MODES), 30_000);
+}
+
+#[test]
+fn every_interleaving_of_resize_pause_and_close_keeps_the_books() {
+    explore(3, limits(2, 0), scope(3, 0, 3, SIZES), 38_000);
+}
+
+#[test]
+fn every_interleaving_of_outages_with_a_breaker_and_a_minimum_keeps_the_books() {
+    let limits = Limits {
+        min_idle: 1,
+        patience: Some(Duration::ZERO),
+        ..limits(1, 1)
+    };
+    explore(2, limits, scope(3, 2, 1, CLOSE), 110_000);
+}
+
+#[test]
+fn every_interleaving_of_ageing_and_lingering_connections_keeps_the_books() {
+    const SECOND: Duration = Duration::from_secs(1);
+    const AGEING: &[Change] = &[
+        Change::Sweep(SECOND),
+        Change::Sweep(Duration::from_secs(2)),
+        Change::Invalidate,
+        Change::WarmUp(1),
+        Change::Close,
+    ];
+    let limits = Limits {
+        recycle: Some(3 * SECOND),
+        idle_timeout: Some(2 * SECOND),
+        linger: SECOND,
+        leak: Some(SECOND),
+        order: Order::Lifo,
+        ..limits(1, 1)
+    };
+    explore(2, limits, scope(2, 0, 3, AGEING), 180_000);
 }

@@ -1,0 +1,267 @@
+//! How a session's transactions begin and end.
+
+use sqlx::postgres::PgRow;
+use sqlx::{Executor, Row, raw_sql};
+
+use super::ABORTED;
+use super::conn::Place;
+use super::deadline::Deadline;
+use super::error::{QueryError, TransactionError, sqlstate};
+use super::options::{PLAIN_BEGIN, TransactionOptions};
+use super::resolve::InDoubt;
+use super::session::{Scope, Session};
+use super::track::{Errand, Reaped};
+use super::transaction::savepoint;
+use crate::critical::Critical;
+use crate::error::ErrorKind;
+use crate::pool::Fate;
+
+/// COMMIT that tells the truth: in an aborted transaction the SAVEPOINT fails with 25P02, outside any
+/// with 25P01, and the server then skips the COMMIT, which by itself would answer with a mere tag.
+const COMMIT: &str = "SAVEPOINT poolproof_commit; COMMIT";
+
+impl Session {
+    pub(super) async fn begin(&mut self, options: &TransactionOptions) -> Result<(), QueryError> {
+        self.require(Scope::Outside)?;
+        options.timeouts.validate().map_err(QueryError::Options)?;
+        if self.raw_used {
+            self.require_nothing_open().await?;
+        }
+        let sql = options.begin();
+        let is_plain = sql.as_str() == PLAIN_BEGIN;
+        let before = self.depart(Errand::Begin)?;
+        self.lease.tracked().set_place(Place::Inside);
+        let connection = self.lease.tracked().tracked();
+        let rows = connection.fetch_all(raw_sql(sql)).await;
+        match self.arrive(before, rows) {
+            Ok(rows) => {
+                self.scope = Scope::Inside(0);
+                self.lease.condemn(Fate::Reset);
+                self.xid = rows.first().map(read_xid).transpose()?;
+                Ok(())
+            }
+            Err(error) => {
+                if matches!(error, QueryError::Statement(_)) && self.is_usable() {
+                    // BEGIN itself may have worked, and what came after it failed.
+                    self.leave_if_aborted(!is_plain).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Refuses to begin within a transaction that was left open on the raw connection.
+    async fn require_nothing_open(&mut self) -> Result<(), QueryError> {
+        let before = self.depart(Errand::Control)?;
+        let inside = self.lease.tracked().is_inside().await;
+        if self.arrive(before, inside)? {
+            return Err(QueryError::OpenTransaction);
+        }
+        self.raw_used = false;
+        Ok(())
+    }
+
+    pub(super) async fn rollback(&mut self) -> Result<(), QueryError> {
+        self.control(Errand::Control, raw_sql("ROLLBACK")).await?;
+        self.ended();
+        Ok(())
+    }
+
+    /// Records that the server was seen to leave the transaction.
+    fn ended(&mut self) {
+        self.scope = Scope::Outside;
+        self.xid = None;
+        self.doomed = None;
+        self.lease.set_fate(self.base);
+        self.lease.tracked().set_place(Place::Outside);
+        self.lease.get().track().left_transaction();
+    }
+
+    pub(super) async fn commit(&mut self) -> Result<(), CommitError> {
+        if let Some(sqlstate) = self.doomed.take() {
+            if self.is_usable() && self.rollback().await.is_err() {
+                // The connection is closed then, which rolls back as well.
+                self.lease.condemn(Fate::Abandon);
+            }
+            return Err(CommitError::SerializationFailed { sqlstate });
+        }
+        match self.leave_savepoints_above(0).await {
+            Ok(()) => {}
+            Err(QueryError::Reaped(reaped)) => return Err(CommitError::Reaped(reaped)),
+            Err(_) => return Err(CommitError::RollbackOnly),
+        }
+        let in_doubt = InDoubt {
+            backend: self.backend(),
+            xid: self.xid,
+            server: self.lease.get().server(),
+        };
+        self.in_doubt = Some(in_doubt);
+        self.lease.tracked().set_place(Place::Committing);
+        let refused = match self.control(Errand::Commit, raw_sql(COMMIT)).await {
+            Ok(()) => None,
+            Err(QueryError::Statement(cause)) if self.is_usable() => Some(cause),
+            Err(QueryError::Statement(cause) | QueryError::Connection(cause)) => {
+                return Err(CommitError::Unknown { in_doubt, cause });
+            }
+            Err(QueryError::Reaped(reaped)) => {
+                // It was refused before it left.
+                self.in_doubt = None;
+                return Err(CommitError::Reaped(reaped));
+            }
+            Err(_) => panic!("bug: COMMIT failed without an error of sqlx's"),
+        };
+        self.in_doubt = None;
+        self.lease.tracked().set_place(Place::Inside);
+        match refused {
+            None => {
+                self.ended();
+                Ok(())
+            }
+            Some(cause) => Err(self.leave_refused_commit(cause).await),
+        }
+    }
+
+    /// Finds out where the server is after it refused to commit, and leaves the transaction.
+    ///
+    /// A failure in here closes the connection, which rolls back as well, and changes nothing about
+    /// the commit: it did not happen.
+    async fn leave_refused_commit(&mut self, cause: sqlx::Error) -> CommitError {
+        let code = sqlstate(&cause);
+        if code.as_deref() == Some("25P01") {
+            self.ended();
+            return CommitError::Lost(cause);
+        }
+        if code.as_deref() == Some(ABORTED) {
+            self.leave_aborted().await;
+            return CommitError::RolledBack;
+        }
+        // A COMMIT that failed has ended the transaction; a SAVEPOINT that failed otherwise has not.
+        self.leave_if_aborted(true).await;
+        CommitError::Refused(cause)
+    }
+
+    /// Leaves an aborted transaction, if there may be one and there is: ROLLBACK would always be right,
+    /// but the server warns when there is nothing to roll back.
+    async fn leave_if_aborted(&mut self, may_be: bool) {
+        let probed = match may_be {
+            true => self.control(Errand::Control, raw_sql("SELECT 1")).await,
+            false => Ok(()),
+        };
+        match probed {
+            Err(QueryError::Statement(probe)) if sqlstate(&probe).as_deref() == Some(ABORTED) => {
+                self.leave_aborted().await;
+            }
+            _ if self.is_usable() => self.ended(),
+            _ => {}
+        }
+    }
+
+    async fn leave_aborted(&mut self) {
+        if self.rollback().await.is_err() {
+            // Whatever it was: a connection that is closed has rolled back.
+            self.lease.condemn(Fate::Abandon);
+        }
+    }
+
+    /// Rolls back the savepoints above `depth`: the futures that had set them were dropped.
+    pub(super) async fn leave_savepoints_above(&mut self, depth: u32) -> Result<(), QueryError> {
+        if let Some(reaped) = self.reaped {
+            return Err(QueryError::Reaped(reaped));
+        }
+        if !self.is_usable() {
+            return Err(QueryError::RollbackOnly);
+        }
+        if let Some(sqlstate) = &self.doomed {
+            let sqlstate = sqlstate.clone();
+            return Err(QueryError::SerializationFailed { sqlstate });
+        }
+        if self.scope > Scope::Inside(depth) {
+            self.control(Errand::Control, savepoint::rollback_to(depth + 1))
+                .await?;
+            self.scope = Scope::Inside(depth);
+        }
+        Ok(())
+    }
+
+    /// Ends a transaction whose work is done.
+    pub(super) async fn commit_by<E>(
+        &mut self,
+        deadline: &Deadline,
+    ) -> Result<(), TransactionError<E>> {
+        // No COMMIT leaves after the deadline.
+        deadline.check().map_err(|passed| self.give_up(passed))?;
+        match deadline.bound(self.commit()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                self.count(&error);
+                Err(error.into())
+            }
+            Err(passed) => Err(match self.in_doubt {
+                Some(in_doubt) => {
+                    self.tell_doubt(in_doubt);
+                    let cause = sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+                    TransactionError::CommitUnknown { in_doubt, cause }
+                }
+                None => self.give_up(passed),
+            }),
+        }
+    }
+
+    /// Counts what no statement has told yet.
+    fn count(&mut self, error: &CommitError) {
+        let kind = match error {
+            CommitError::Refused(_) | CommitError::SerializationFailed { .. } => return,
+            CommitError::RolledBack | CommitError::Lost(_) | CommitError::RollbackOnly => {
+                ErrorKind::RolledBack
+            }
+            CommitError::Reaped(_) => ErrorKind::Canceled,
+            CommitError::Unknown { in_doubt, .. } => return self.tell_doubt(*in_doubt),
+        };
+        self.lease.meters().error(kind);
+    }
+
+    /// Counts a commit whose outcome is unknown, and tells of it, once.
+    pub(super) fn tell_doubt(&mut self, in_doubt: InDoubt) {
+        if !std::mem::replace(&mut self.doubt_told, true) {
+            self.lease.meters().error(ErrorKind::Ambiguous);
+            let event = Critical::CommitUnknown(in_doubt);
+            self.lease.hooks().tell(&event);
+        }
+    }
+}
+
+fn read_xid(row: &PgRow) -> Result<u64, QueryError> {
+    let text: String = row.try_get(0).map_err(QueryError::Statement)?;
+    text.parse()
+        .map_err(|cause| QueryError::Statement(sqlx::Error::Decode(Box::new(cause))))
+}
+
+/// Why a commit did not happen, or may not have.
+pub(super) enum CommitError {
+    RolledBack,
+    Lost(sqlx::Error),
+    RollbackOnly,
+    SerializationFailed {
+        sqlstate: String,
+    },
+    Reaped(Reaped),
+    Refused(sqlx::Error),
+    Unknown {
+        in_doubt: InDoubt,
+        cause: sqlx::Error,
+    },
+}
+
+impl<E> From<CommitError> for TransactionError<E> {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::RolledBack => Self::CommitRolledBack,
+            CommitError::Lost(cause) => Self::Lost(cause),
+            CommitError::RollbackOnly => Self::RollbackOnly,
+            CommitError::SerializationFailed { sqlstate } => Self::SerializationFailed { sqlstate },
+            CommitError::Reaped(reaped) => Self::Reaped(reaped),
+            CommitError::Refused(cause) => Self::CommitRefused(cause),
+            CommitError::Unknown { in_doubt, cause } => Self::CommitUnknown { in_doubt, cause },
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What fits on the screen, and how.
+
+use std::panic::Location;
+use std::time::SystemTime;
+
+use super::*;
+use crate::pg::{Activity, Backend, OpenTransaction};
+
+fn session(pid: i32) -> OpenSession {
+    OpenSession {
+        backend: Backend {
+            pid,
+            started: SystemTime::UNIX_EPOCH,
+        },
+        location: Location::caller(),
+        open_for: Duration::from_millis(62_500),
+        statements: 12,
+        activity: Activity::Running,
+        activity_for: Duration::from_millis(7_250),
+        transaction: Some(OpenTransaction {
+            open_for: Duration::from_secs(61),
+            statements: 3,
+        }),
+        last_statement: Some("select ? from t".repeat(9)),
+        reaped: None,
+    }
+}
+
+#[test]
+fn durations_are_brief() {
+    for (millis, text) in [
+        (0, "0 ms"),
+        (999, "999 ms"),
+        (1_000, "1.0 s"),
+        (59_999, "59.9 s"),
+        (60_000, "1m00s"),
+        (3_599_000, "59m59s"),
+        (3_600_000, "1h00m"),
+        (86_399_000, "23h59m"),
+        (99 * 86_400_000 + 3_600_000, "99d01h"),
+    ] {
+        assert_eq!(brief(Duration::from_millis(millis)), text);
+    }
+}
+
+#[test]
+fn a_line_tells_all_about_a_session_and_is_no_wider_than_its_parts() {
+    let mut session = session(4711);
+    let line = Line(&session).to_string();
+    let [head, tail] = line.split("  select").collect::<Vec<_>>()[..] else {
+        panic!("{line}")
+    };
+    assert_eq!(
+        head,
+        "    4711    1m02s running       7.2 s       1m01s     12"
+    );
+    assert!(tail.contains('…'), "{line}");
+    assert!(tail.ends_with(&session.location.to_string()), "{line}");
+    session.transaction = None;
+    session.reaped = Some(crate::pg::Reaped {
+        stale: crate::pg::Stale::Session,
+        after: Duration::from_secs(62),
+        limit: Duration::from_secs(60),
+    });
+    let line = Line(&session).to_string();
+    assert!(
+        line.starts_with("    4711    1m02s ended         7.2 s           -     12"),
+        "{line}"
+    );
+}
+
+/// Goal: the oldest sessions are on the screen, however many there are.
+#[tokio::test]
+async fn a_summary_of_many_sessions_still_fits_on_one_screen() {
+    let options = sqlx::postgres::PgConnectOptions::new_without_pgpass();
+    let pool = Pool::new(
+        crate::pg::PgConnector::new(options),
+        crate::Config::default(),
+    )
+    .unwrap();
+    let mut summary = pool.summary();
+    let text = summary.to_string();
+    assert_eq!(
+        text,
+        "pool_size 5, max_overflow 10: 0 out, 0 idle, 0 opening, 0 closing; 0 waiting\n\
+         open sessions: 0, in a transaction: 0"
+    );
+    summary.sessions = (1..=50).map(session).collect();
+    let text = summary.to_string();
+    assert_eq!(text.lines().count(), 24, "{text}");
+    assert!(
+        text.contains("open sessions: 50, in a transaction: 50"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\n      20 ") && !text.contains("\n      21 "),
+        "{text}"
+    );
+    assert!(text.ends_with("… and 30 younger ones"), "{text}");
+}

@@ -1,0 +1,80 @@
+//! What must hold after every transition, whatever it costs to check; and what the search needs.
+
+use super::{Conn, Mode, Reason, State, Totals};
+
+impl<C, W, E: Clone> State<C, W, E> {
+    pub(crate) fn idle(&self) -> impl Iterator<Item = &Conn<C>> {
+        self.idle.iter()
+    }
+
+    /// Returns the connections of the grants that nobody has taken.
+    pub(crate) fn granted(&self) -> impl Iterator<Item = &Conn<C>> {
+        self.queue.grants().map(|granted| &granted.conn)
+    }
+
+    pub(crate) fn audit(&self) {
+        self.check();
+        self.queue.audit();
+        self.idle.audit();
+        self.audit_totals();
+        assert!(
+            self.idle().all(|conn| conn.generation == self.generation),
+            "bug: a stale connection is idle"
+        );
+        assert!(
+            self.ceiling == self.limits.max_open || self.ceiling == self.open(),
+            "bug: the ceiling floats"
+        );
+        if self.mode == Mode::Open {
+            assert!(
+                self.idle.marked() <= self.refill,
+                "bug: a marked connection waits for a replacement that nobody ordered"
+            );
+            // F15: what is missing is on its way, or will be tried again.
+            assert!(
+                self.missing() == 0
+                    || self.open() >= self.limits.max_open
+                    || self.opening > 0
+                    || self.timer.is_some(),
+                "bug: {} are missing and nothing is being done about it",
+                self.missing()
+            );
+        }
+    }
+
+    fn audit_totals(&self) {
+        let totals = self.totals;
+        assert_eq!(
+            totals.opened - totals.closed,
+            (self.holders.len() + self.idle.len() + self.closing) as u64,
+            "bug: connections appear or vanish"
+        );
+        assert_eq!(
+            totals.leases_issued - totals.leases_returned,
+            (self.holders.len() - self.queue.grants().count()) as u64,
+            "bug: leases appear or vanish"
+        );
+        let reasons: u64 = totals.closed_by.iter().sum();
+        assert!(
+            totals.closed <= reasons && reasons <= totals.closed + self.closing as u64,
+            "bug: a connection was closed without a reason, or for two"
+        );
+    }
+
+    /// Forgets what makes no difference to what follows, so that a search meets a state again that it
+    /// reached in another way.
+    pub(crate) fn forget_history(&mut self) {
+        let out = self.holders.len();
+        let reasons: u64 = self.totals.closed_by.iter().sum();
+        let mut closed_by = [0; Reason::COUNT];
+        // Those that are being closed, and whose reason was counted.
+        closed_by[0] = reasons - self.totals.closed;
+        self.totals = Totals {
+            opened: (out + self.idle.len() + self.closing) as u64,
+            leases_issued: (out - self.queue.grants().count()) as u64,
+            closed_by,
+            ..Totals::default()
+        };
+        self.connect_times.clear();
+    }
+}

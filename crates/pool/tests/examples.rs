@@ -1,0 +1,44 @@
+//! The examples run, and what they assert holds.
+
+#[path = "../examples/blocking.rs"]
+mod blocking;
+#[path = "../examples/health.rs"]
+mod health;
+#[path = "../examples/metrics.rs"]
+mod metrics;
+#[path = "../examples/pool.rs"]
+mod pool;
+#[path = "../examples/retry.rs"]
+mod retry;
+#[path = "../examples/session.rs"]
+mod session;
+
+#[test]
+fn the_example_of_a_pool_runs() {
+    pool::main().unwrap();
+}
+
+#[test]
+fn the_example_of_a_session_runs() {
+    session::main().unwrap();
+}
+
+#[test]
+fn the_example_of_retries_runs() {
+    retry::main().unwrap();
+}
+
+#[test]
+fn the_example_of_blocking_use_runs() {
+    blocking::main().unwrap();
+}
+
+#[test]
+fn the_example_of_health_runs() {
+    health::main().unwrap();
+}
+
+#[test]
+fn the_example_of_metrics_runs() {
+    metrics::main().unwrap();
+}

@@ -1,0 +1,310 @@
+//! A commit whose answer was never seen, and how to find out.
+
+use std::time::Duration;
+
+use poolproof_faults::Toxic;
+use poolproof_pool::{
+    Config, InDoubt, QueryError, Resolution, ResolveError, Transaction, TransactionError,
+    TransactionOptions,
+};
+use poolproof_testbed::{Cluster, LocalConfig};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
+
+use crate::support::{Bench, insert, one_connection, pool_on};
+
+/// Long enough for anything but a hang.
+const WITHIN: Duration = Duration::from_secs(30);
+
+const WITH_XID: TransactionOptions = TransactionOptions {
+    isolation: None,
+    read_only: false,
+    deferrable: false,
+    timeouts: poolproof_pool::ServerTimeouts {
+        statement: None,
+        lock: None,
+        idle_in_transaction: None,
+        client_check: None,
+    },
+    deadline: None,
+    with_xid: true,
+};
+
+/// Commits one row with all answers lost, and cuts the link when `when` says so.
+async fn lose_the_answer(bench: &mut Bench, when: impl AsyncFnOnce(&mut Bench)) -> InDoubt {
+    let name = bench.name;
+    let mut session = bench.pool.session().await.unwrap();
+    let silence = Toxic::Timeout { timeout_ms: 0 };
+    let written = tokio::sync::Notify::new();
+    let silenced = tokio::sync::Notify::new();
+    let (outcome, ()) = tokio::join!(
+        session.transaction_with(&WITH_XID, async |tx: &mut Transaction<'_>| {
+            tx.execute(insert(name, "maybe")).await?;
+            written.notify_one();
+            silenced.notified().await;
+            Ok::<(), QueryError>(())
+        }),
+        async {
+            written.notified().await;
+            bench.inflict("silence", silence).await;
+            silenced.notify_one();
+            when(bench).await;
+            bench.cut();
+        }
+    );
+    let Err(TransactionError::CommitUnknown { in_doubt, .. }) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_ne!(in_doubt.xid, None);
+    bench.heal("silence").await;
+    in_doubt
+}
+
+#[tokio::test]
+async fn a_commit_that_was_stored_resolves_to_committed() {
+    let mut bench = Bench::distant("resolve_stored", one_connection()).await;
+    let in_doubt = lose_the_answer(&mut bench, async |bench: &mut Bench| {
+        let stored = async |bench: &mut Bench| bench.stored().await == ["maybe"];
+        bench.until("the row is stored", stored).await;
+    })
+    .await;
+    let resolution = in_doubt.resolve(&bench.pool, WITHIN).await.unwrap();
+    assert_eq!(resolution, Resolution::Committed);
+    bench.until_at_rest().await;
+}
+
+/// The backend still works on COMMIT. An answer given now would not be final, so that it is ended first.
+#[tokio::test]
+async fn a_commit_under_way_is_ended_first_and_resolves_to_rolled_back() {
+    let mut bench = Bench::distant("resolve_running", one_connection()).await;
+    bench.slow_commits(600).await;
+    let in_doubt = lose_the_answer(&mut bench, async |bench: &mut Bench| {
+        bench.until_active("COMMIT").await;
+    })
+    .await;
+    let pid = in_doubt.backend.pid;
+    let query = "select pg_xact_status($1::text::xid8)";
+    let query = sqlx::query(query).bind(in_doubt.xid.unwrap().to_string());
+    let before: String = bench.admin.fetch_one(query).await.unwrap().get(0);
+    assert_eq!(before, "in progress");
+    let resolution = in_doubt.resolve(&bench.pool, WITHIN).await.unwrap();
+    assert_eq!(resolution, Resolution::RolledBack);
+    let backends = bench.backends().await;
+    assert!(backends.iter().all(|(other, ..)| *other != pid));
+    assert_eq!(bench.stored().await, [""; 0]);
+    let again = in_doubt.resolve(&bench.pool, WITHIN).await.unwrap();
+    assert_eq!(again, Resolution::RolledBack);
+    bench.until_at_rest().await;
+}
+
+#[tokio::test]
+async fn a_commit_that_was_aborted_resolves_to_rolled_back() {
+    let mut bench = Bench::distant("resolve_aborted", one_connection()).await;
+    bench.slow_commits(600).await;
+    let in_doubt = lose_the_answer(&mut bench, async |bench: &mut Bench| {
+        bench.until_active("COMMIT").await;
+        let [(pid, ..)] = bench.backends().await[..] else {
+            panic!("more than one backend")
+        };
+        bench.terminate(pid).await;
+    })
+    .await;
+    let resolution = in_doubt.resolve(&bench.pool, WITHIN).await.unwrap();
+    assert_eq!(resolution, Resolution::RolledBack);
+    assert_eq!(bench.stored().await, [""; 0]);
+}
+
+/// Only the backend with that very start is ended, and never a later one with its id.
+#[tokio::test]
+async fn a_backend_with_the_same_id_and_another_start_is_left_alone() {
+    let bench = Bench::single("resolve_pid").await;
+    let mut session = bench.pool.session().await.unwrap();
+    let (backend, server) = {
+        let connection = session.backend();
+        (connection, server_of(&bench).await)
+    };
+    let mut namesake = backend;
+    namesake.started -= Duration::from_micros(1);
+    let in_doubt = InDoubt {
+        backend: namesake,
+        xid: None,
+        server,
+    };
+    in_doubt.fence(&bench.pool, WITHIN).await.unwrap();
+    session.execute("select 1").await.unwrap();
+    assert_eq!(session.backend(), backend);
+}
+
+async fn server_of(bench: &Bench) -> Option<poolproof_pool::ServerIdentity> {
+    let pool = pool_on(bench.cluster.options(), one_connection());
+    let lease = pool.acquire().await.unwrap();
+    lease.get().server()
+}
+
+#[tokio::test]
+async fn what_cannot_be_told_has_a_name() {
+    let bench = Bench::single("resolve_names").await;
+    let server = server_of(&bench).await.unwrap();
+    let known = InDoubt {
+        backend: poolproof_pool::Backend {
+            pid: 1,
+            started: std::time::SystemTime::UNIX_EPOCH,
+        },
+        xid: Some(3),
+        server: Some(server),
+    };
+    let resolve = async |in_doubt: InDoubt| in_doubt.resolve(&bench.pool, WITHIN).await;
+    // The first ids belong to the making of the database, and are forgotten at once.
+    let error = resolve(known).await.unwrap_err();
+    assert!(
+        matches!(error, ResolveError::TooOld { xid: 3 }),
+        "{error:?}"
+    );
+    let error = resolve(InDoubt { xid: None, ..known }).await.unwrap_err();
+    assert!(matches!(error, ResolveError::NoXid), "{error:?}");
+    let unknown = InDoubt {
+        server: None,
+        ..known
+    };
+    let error = resolve(unknown).await.unwrap_err();
+    assert!(matches!(error, ResolveError::Unidentified), "{error:?}");
+    let other = poolproof_pool::ServerIdentity {
+        system: server.system ^ 1,
+        ..server
+    };
+    let error = resolve(InDoubt {
+        server: Some(other),
+        ..known
+    })
+    .await
+    .unwrap_err();
+    assert!(
+        matches!(error, ResolveError::OtherServer { now, .. } if now == server.system),
+        "{error:?}"
+    );
+    let promoted = poolproof_pool::ServerIdentity {
+        timeline: server.timeline.map(|timeline| timeline + 1),
+        ..server
+    };
+    let error = resolve(InDoubt {
+        server: Some(promoted),
+        ..known
+    })
+    .await
+    .unwrap_err();
+    assert!(
+        matches!(error, ResolveError::OtherTimeline { .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unreachable_with_the_cause() {
+    let bench = Bench::single("resolve_nobody").await;
+    let server = server_of(&bench).await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let gone = pool_on(bench.cluster.options().port(port), one_connection());
+    let in_doubt = InDoubt {
+        backend: bench.pool.session().await.unwrap().backend(),
+        xid: Some(3),
+        server,
+    };
+    let within = Duration::from_millis(200);
+    let error = in_doubt.resolve(&gone, within).await.unwrap_err();
+    assert!(
+        matches!(error, ResolveError::Unreachable { cause: Some(_), .. }),
+        "{error:?}"
+    );
+}
+
+/// A crash loses the ids of transactions of which nothing reached the disk, and the server hands them out
+/// again. Goal: the fate of such a namesake is never taken for ours.
+#[tokio::test]
+async fn after_a_crash_a_committed_namesake_is_not_believed() {
+    let cluster = Cluster::start(LocalConfig::default()).await.unwrap();
+    let pool = pool_on(cluster.options(), Config::default());
+    let mut session = pool.session().await.unwrap();
+    session.execute("create table t (v int)").await.unwrap();
+    session.execute("checkpoint").await.unwrap();
+    let pid = session.backend().pid;
+    let outcome = session
+        .transaction_with(&WITH_XID, async |_: &mut Transaction<'_>| {
+            crash(&cluster, pid).await;
+            Ok::<(), QueryError>(())
+        })
+        .await;
+    let Err(TransactionError::CommitUnknown { in_doubt, .. }) = outcome else {
+        panic!("{outcome:?}")
+    };
+    drop(session);
+    let resolution = in_doubt.resolve(&pool, WITHIN).await.unwrap();
+    assert_eq!(resolution, Resolution::RolledBack);
+    let xid = in_doubt.xid.unwrap();
+    let mut admin = cluster.options().connect().await.unwrap();
+    let namesake = loop {
+        let query = "insert into t values (1) returning xmin::text::int8";
+        let row = admin.fetch_one(query).await.unwrap();
+        let id = row.get::<i64, _>(0).unsigned_abs();
+        if id >= xid {
+            break id;
+        }
+    };
+    assert_eq!(namesake, xid, "the crash did not lose the id");
+    let error = in_doubt.resolve(&pool, WITHIN).await.unwrap_err();
+    assert!(
+        matches!(error, ResolveError::Recovered { xid: lost } if lost == xid),
+        "{error:?}"
+    );
+}
+
+/// A service may lock away which server it is. That costs the resolving of commits, and nothing else; the
+/// server is asked and refuses once, and not for every connection.
+#[tokio::test]
+async fn a_user_who_may_not_ask_which_server_it_is_connects_all_the_same() {
+    let cluster = Cluster::start(LocalConfig::default()).await.unwrap();
+    let mut admin = cluster.options().connect().await.unwrap();
+    admin
+        .execute(sqlx::raw_sql(
+            "create role plain login password 'plain'; \
+             revoke execute on function pg_control_system() from public",
+        ))
+        .await
+        .unwrap();
+    let options = cluster.options().username("plain").password("plain");
+    let pool = pool_on(options, Config::default());
+    let leases = [
+        pool.acquire().await.unwrap(),
+        pool.acquire().await.unwrap(),
+        pool.acquire().await.unwrap(),
+    ];
+    assert_eq!(
+        leases.each_ref().map(|lease| lease.get().server()),
+        [None; 3]
+    );
+    let log = std::fs::read_to_string(cluster.log_file()).unwrap();
+    let refusals = log.matches("denied for function pg_control_system").count();
+    assert_eq!(refusals, 1, "{log}");
+}
+
+/// Kills a backend, upon which the server ends all others and recovers.
+async fn crash(cluster: &Cluster, pid: i32) {
+    let mut admin = cluster.options().connect().await.unwrap();
+    let kill = format!("copy (select 1) to program 'kill -9 {pid}'");
+    // The server may end this connection before it answers.
+    drop(admin.execute(AssertSqlSafe(kill)).await);
+    let recovered = tokio::time::timeout(WITHIN, async {
+        let mut pause = tokio::time::interval(Duration::from_millis(20));
+        let query = "select 1 from pg_stat_activity where pid = $1";
+        loop {
+            pause.tick().await;
+            let Ok(mut admin) = cluster.options().connect().await else {
+                continue;
+            };
+            if let Ok(None) = admin.fetch_optional(sqlx::query(query).bind(pid)).await {
+                return;
+            }
+        }
+    });
+    recovered.await.unwrap();
+}
