@@ -13,12 +13,12 @@ mod vet;
 
 use std::fmt;
 use std::panic::Location;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 pub use acquire::Acquire;
 pub use control::{Outage, WarmUp};
@@ -55,6 +55,8 @@ pub(crate) struct Inner<C: Connector> {
     /// Where the pool's tasks run, whoever causes them.
     handle: Handle,
     phase: watch::Sender<Phase>,
+    /// Tells the keeper of deadlines, which the first acquire starts that must wait, of an earlier one.
+    alarm: OnceLock<Arc<Notify>>,
     pub(crate) meters: Meters,
     told: Arc<Told>,
     /// The runtime behind `handle`, where it is the pool's own. Last, because it ends the tasks.
@@ -117,6 +119,7 @@ impl<C: Connector> Pool<C> {
             hooks,
             handle,
             phase,
+            alarm: OnceLock::new(),
             _runtime: runtime,
         });
         inner.spawn_housekeeper();

@@ -11,11 +11,13 @@
 
 #[cfg(test)]
 mod audit;
+mod deadline;
 mod gate;
 mod idle;
 mod lifetime;
 mod modes;
 mod queue;
+mod quick;
 mod slab;
 mod terms;
 
@@ -58,6 +60,8 @@ pub(crate) struct State<C, W, E> {
     gate: Gate<E>,
     /// The timer that the shell runs for the gate.
     timer: Option<Instant>,
+    /// The earliest deadline of those who wait, or earlier.
+    alarm: Option<Instant>,
     totals: Totals,
     connect_times: VecDeque<Duration>,
 }
@@ -79,6 +83,7 @@ impl<C, W, E: Clone> State<C, W, E> {
                 window: limits.max_connecting,
             },
             timer: None,
+            alarm: None,
             totals: Totals::default(),
             connect_times: VecDeque::new(),
         }
@@ -88,10 +93,15 @@ impl<C, W, E: Clone> State<C, W, E> {
     pub(crate) fn acquire(
         &mut self,
         now: Instant,
-        Request { asker, place }: Request,
+        request: Request,
         waker: impl FnOnce() -> W,
     ) -> (Asked<C, E>, Actions<C, W>) {
         let mut actions = Actions::none();
+        let Request {
+            asker,
+            place,
+            deadline,
+        } = request;
         match self.mode {
             // With waiters there is nothing idle, so that a newcomer cannot overtake them.
             Mode::Open => {
@@ -119,18 +129,29 @@ impl<C, W, E: Clone> State<C, W, E> {
                     self.totals.queue_full += 1;
                     Asked::QueueFull { waiting }
                 }
-                Place::Tail => Asked::Queued(self.queue.push_back(waker(), asker)),
-                Place::Head => Asked::Queued(self.queue.push_front(waker(), asker)),
+                Place::Tail => Asked::Queued(self.queue.push_back(waker(), asker, deadline)),
+                Place::Head => Asked::Queued(self.queue.push_front(waker(), asker, deadline)),
             }
         };
+        if let Some(deadline) = deadline
+            && let Asked::Queued(_) = asked
+        {
+            self.note_deadline(deadline, &mut actions);
+        }
         self.settle(now, &mut actions);
         (asked, actions)
     }
 
-    /// Looks into a waiter's slot; a slot that is not waiting any more is freed.
-    pub(crate) fn poll(&mut self, key: WaiterKey, waker: W) -> Found<C, W, E> {
+    /// Looks into a waiter's slot; a slot that is not waiting any more is freed. `replace` returns what
+    /// is to take the place of a waker that is no use any more.
+    pub(crate) fn poll(
+        &mut self,
+        key: WaiterKey,
+        replace: impl FnOnce(&W) -> Option<W>,
+    ) -> Found<C, W, E> {
         if let Slot::Waiting(current) = self.queue.slot(key) {
-            return Found::Waiting(std::mem::replace(current, waker));
+            let waker = replace(current);
+            return Found::Waiting(waker.map(|waker| std::mem::replace(current, waker)));
         }
         match self.queue.remove(key) {
             Slot::Granted(granted) => {

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -31,7 +31,8 @@ const REJECTIONS_MAX: u8 = 2;
 /// Waits for a lease. Returned by [`Pool::acquire`](crate::Pool::acquire), which says all about it.
 #[must_use = "an acquire does nothing until it is awaited"]
 pub struct Acquire<C: Connector> {
-    inner: Arc<Inner<C>>,
+    /// None once the lease took it over.
+    inner: Option<Arc<Inner<C>>>,
     location: &'static Location<'static>,
     budget: Duration,
     /// When the first poll was; none before.
@@ -46,7 +47,9 @@ pub struct Acquire<C: Connector> {
     sparing: bool,
     /// Whether this future ends the wait at its deadline.
     timed: bool,
-    /// Only an acquire that must wait needs a timer.
+    /// Whether the pool wakes it then.
+    has_alarm: bool,
+    /// Only an acquire needs one that must wait on a runtime other than the pool's.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -68,7 +71,7 @@ impl<C: Connector> Acquire<C> {
     pub(super) fn new(inner: Arc<Inner<C>>, location: &'static Location<'static>) -> Self {
         let budget = inner.config.pool_timeout;
         Self {
-            inner,
+            inner: Some(inner),
             location,
             budget,
             begun: None,
@@ -78,6 +81,7 @@ impl<C: Connector> Acquire<C> {
             step: Step::Ask(Place::Tail),
             sparing: false,
             timed: true,
+            has_alarm: false,
             timer: None,
         }
     }
@@ -113,23 +117,29 @@ impl<C: Connector> Acquire<C> {
 
     /// Returns where the pool's tasks run.
     pub(crate) fn home(&self) -> &Handle {
-        &self.inner.handle
+        &self.inner().handle
+    }
+
+    fn inner(&self) -> &Arc<Inner<C>> {
+        self.inner
+            .as_ref()
+            .expect("bug: an acquire was used after it ended")
     }
 
     /// Asks the books for a connection. `Err` is the end; `Ok(None)` means that it is queued.
     fn ask(
         &mut self,
         place: Place,
+        now: Instant,
         cx: &Context<'_>,
     ) -> Result<Option<Granted<C::Connection>>, AcquireError<C::Error>> {
         let asker = Asker {
             location: self.location,
             task: current_task(),
         };
-        let request = Request { asker, place };
         let waker = || cx.waker().clone();
-        let (asked, actions, refused_at) = {
-            let mut books = self.inner.lock();
+        let (asked, actions, refused_at, has_alarm) = {
+            let mut books = self.inner().lock();
             if self.sparing {
                 let counts = books.counts();
                 if !Snapshot::of(&counts).can_spare_one() {
@@ -137,16 +147,26 @@ impl<C: Connector> Acquire<C> {
                     return Err(self.nothing_to_spare(&counts));
                 }
             }
-            let (asked, actions) = books.acquire(now(), request, waker);
+            if let Some(granted) = books.take_ready(asker, now) {
+                return Ok(Some(granted));
+            }
+            let request = Request {
+                asker,
+                place,
+                deadline: self.deadline_of_alarm(),
+            };
+            let has_alarm = request.deadline.is_some();
+            let (asked, actions) = books.acquire(now, request, waker);
             let refused = matches!(asked, Asked::QueueFull { .. } | Asked::Down { .. });
             let refused_at = refused.then(|| books.counts());
-            (asked, actions, refused_at)
+            (asked, actions, refused_at, has_alarm)
         };
         if let Asked::Queued(key) = asked {
             // Before the actions, which may run into a panic: this future then still leaves the queue.
             self.step = Step::Queued(key);
+            self.has_alarm = has_alarm;
         }
-        self.inner.perform(actions);
+        self.inner().perform(actions);
         match asked {
             Asked::Ready(granted) => Ok(Some(granted)),
             Asked::Queued(_) => Ok(None),
@@ -166,19 +186,37 @@ impl<C: Connector> Acquire<C> {
     }
 
     /// Looks into the waiter's slot, and only then at the deadline.
-    fn poll_queue(&mut self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Served<C>> {
-        let waker = cx.waker().clone();
-        let found = self.inner.lock().poll(key, waker);
+    fn poll_queue(
+        &mut self,
+        key: WaiterKey,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Served<C>> {
+        let waker = |current: &Waker| {
+            let outdated = !current.will_wake(cx.waker());
+            outdated.then(|| cx.waker().clone())
+        };
+        let found = self.inner().lock().poll(key, waker);
         match found {
             Found::Granted(granted) => return self.left_queue(Ok(granted)),
             Found::Failed(cause) => return self.left_queue(Err(AcquireError::Rejected { cause })),
             Found::Refused(refusal) => return self.left_queue(Err(refused(refusal))),
             Found::Waiting(former) => drop(former),
         }
-        ready!(self.poll_deadline(cx));
+        self.poll_waiting(key, now, cx)
+    }
+
+    /// Goes on waiting, or ends the wait at its deadline.
+    fn poll_waiting(
+        &mut self,
+        key: WaiterKey,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Served<C>> {
+        ready!(self.poll_deadline(now, cx));
         // This waiter counts among those that wait at that moment.
         let (counts, expired) = {
-            let mut books = self.inner.lock();
+            let mut books = self.inner().lock();
             (books.counts(), books.expire(key))
         };
         let outcome = match expired {
@@ -198,26 +236,35 @@ impl<C: Connector> Acquire<C> {
         Poll::Ready(outcome)
     }
 
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.timed {
+    fn poll_deadline(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.deadline().filter(|_| self.timed) else {
             return Poll::Pending;
-        }
+        };
         if self.timer.is_none() {
-            let begun = self.begun.expect("bug: waiting before the first poll");
-            // A budget beyond the clock's range is no deadline at all.
-            let Some(deadline) = begun.checked_add(self.budget) else {
-                return Poll::Pending;
-            };
-            if deadline <= now() {
+            if deadline <= now {
                 return Poll::Ready(());
             }
+            if self.has_alarm {
+                return Poll::Pending;
+            }
             // The caller's runtime turns its own timers; the pool's may be one that nobody drives.
-            let elsewhere = Handle::try_current().is_err();
-            let _runtime = elsewhere.then(|| self.inner.handle.enter());
             self.timer = Some(Box::pin(sleep_until(deadline.into())));
         }
         let timer = self.timer.as_mut().expect("bug: no timer");
         timer.as_mut().poll(cx)
+    }
+
+    /// Returns when the wait ends; never where the budget is beyond the clock's range.
+    fn deadline(&self) -> Option<Instant> {
+        self.begun?.checked_add(self.budget)
+    }
+
+    /// Returns the deadline where the pool watches it: on its own runtime, which somebody drives if this
+    /// is polled, and where there is no other.
+    fn deadline_of_alarm(&self) -> Option<Instant> {
+        let home = self.home().id();
+        let watched = self.timed && Handle::try_current().map_or(true, |here| here.id() == home);
+        self.deadline().filter(|_| watched)
     }
 
     fn explain(
@@ -282,39 +329,43 @@ impl<C: Connector> Acquire<C> {
             .map_or(Duration::ZERO, |begun| now.saturating_duration_since(begun));
         if !self.measured {
             self.measured = true;
-            self.inner.meters.queue_wait(waited);
+            self.inner().meters.queue_wait(waited);
         }
         waited
     }
 
     /// Makes a lease of a connection, or begins what it must pass first.
-    fn check(&mut self, granted: Granted<C::Connection>) -> Option<Lease<C>> {
-        let now = now();
+    fn check(&mut self, granted: Granted<C::Connection>, now: Instant) -> Option<Lease<C>> {
         let waited = self.measure(now);
         if !self.span.is_disabled() {
             self.span.record("wait_us", micros(waited));
-            let pid = self.inner.connector.pid(&granted.conn.value);
+            let pid = self.inner().connector.pid(&granted.conn.value);
             self.span.record("pid", pid);
         }
-        let lease = Lease::new(Arc::clone(&self.inner), granted, self.location, now);
-        let ping = self.needs_ping(lease.granted().conn.last_used, now);
-        if !ping && self.inner.hooks.acquire.is_none() {
-            return Some(lease);
+        let ping = self.needs_ping(granted.conn.last_used, now);
+        let inner = self
+            .inner
+            .take()
+            .expect("bug: an acquire was used after it ended");
+        if !ping && inner.hooks.acquire.is_none() {
+            return Some(Lease::new(inner, granted, self.location, now));
         }
+        self.inner = Some(Arc::clone(&inner));
+        let lease = Lease::new(inner, granted, self.location, now);
         let left = self.budget.saturating_sub(waited);
         // An expired budget does not shorten the checks to nothing: zero still takes what is idle.
         let within = if left.is_zero() {
-            self.inner.config.ping_timeout
+            self.inner().config.ping_timeout
         } else {
             left
         };
         let checks = Checks { ping, within };
-        self.step = Step::Vetting(Box::pin(vet(Arc::clone(&self.inner), lease, checks)));
+        self.step = Step::Vetting(Box::pin(vet(Arc::clone(self.inner()), lease, checks)));
         None
     }
 
     fn needs_ping(&self, last_used: Instant, now: Instant) -> bool {
-        let config = &self.inner.config;
+        let config = &self.inner().config;
         // What was opened or came back during this very acquire needs no ping, however small
         // `pre_ping_after` is.
         let just_now = self.begun.is_some_and(|begun| last_used >= begun);
@@ -333,7 +384,7 @@ impl<C: Connector> Future for Acquire<C> {
             this.begun = Some(now());
             this.span = tracing::debug_span!(
                 "acquire",
-                pool = this.inner.config.name,
+                pool = this.inner().config.name,
                 wait_us = Empty,
                 pid = Empty,
                 outcome = Empty,
@@ -356,27 +407,40 @@ impl<C: Connector> Future for Acquire<C> {
 impl<C: Connector> Acquire<C> {
     fn refused(&mut self, kind: ErrorKind) {
         let waited = self.measure(now());
-        self.inner.meters.error(kind);
+        self.inner().meters.error(kind);
         self.span.record("wait_us", micros(waited));
         self.span.record("outcome", kind.as_str());
     }
 
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<C>> {
         loop {
-            let granted = match &mut self.step {
+            let (granted, now) = match &mut self.step {
                 Step::Ask(place) => {
                     let place = *place;
-                    match self.ask(place, cx) {
-                        Ok(Some(granted)) => granted,
-                        // Falls through to the deadline: with no budget the wait ends here.
-                        Ok(None) => continue,
+                    // The first time is that of the first poll.
+                    let now = match place {
+                        Place::Tail => self.begun.expect("bug: asked before the first poll"),
+                        Place::Head => now(),
+                    };
+                    match self.ask(place, now, cx) {
+                        Ok(Some(granted)) => (granted, now),
+                        Ok(None) => {
+                            let Step::Queued(key) = self.step else {
+                                panic!("bug: queued without a place in the queue")
+                            };
+                            // With no budget the wait ends here.
+                            match ready!(self.poll_waiting(key, now, cx)) {
+                                Ok(granted) => (granted, now),
+                                Err(error) => return Poll::Ready(Err(error)),
+                            }
+                        }
                         Err(error) => return Poll::Ready(Err(error)),
                     }
                 }
                 Step::Queued(key) => {
-                    let key = *key;
-                    match ready!(self.poll_queue(key, cx)) {
-                        Ok(granted) => granted,
+                    let (key, now) = (*key, now());
+                    match ready!(self.poll_queue(key, now, cx)) {
+                        Ok(granted) => (granted, now),
                         Err(error) => return Poll::Ready(Err(error)),
                     }
                 }
@@ -397,7 +461,7 @@ impl<C: Connector> Acquire<C> {
                 }
                 Step::Done => panic!("bug: an acquire was polled after it ended"),
             };
-            if let Some(lease) = self.check(granted) {
+            if let Some(lease) = self.check(granted, now) {
                 return Poll::Ready(Ok(lease));
             }
         }
@@ -445,8 +509,8 @@ fn micros(duration: Duration) -> u64 {
 impl<C: Connector> Drop for Acquire<C> {
     fn drop(&mut self) {
         if let Step::Queued(key) = self.step {
-            let actions = self.inner.lock().cancel(key, now());
-            self.inner.perform(actions);
+            let actions = self.inner().lock().cancel(key, now());
+            self.inner().perform(actions);
         }
     }
 }

@@ -142,8 +142,7 @@ impl<C: Connector> Drop for Lease<C> {
         self.inner.meters.hold(held_for);
         match self.fate {
             Fate::Return if self.inner.hooks.release.is_none() => {
-                let actions = self.inner.lock().put(holder, conn, now);
-                self.inner.perform(actions);
+                self.inner.take_back(holder, conn, now);
             }
             Fate::Return | Fate::Reset => {
                 let conn = self.retire(holder, conn, now);

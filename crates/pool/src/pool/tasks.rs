@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep_until, timeout};
 use tracing::field::Empty;
 use tracing::{Instrument, Span, debug_span};
@@ -19,7 +19,7 @@ use crate::connector::{Connector, Ending};
 use crate::critical::Critical;
 use crate::error::ConnectError;
 use crate::hooks::{self, LeakEvent};
-use crate::state::{Actions, Conn, Failure, Leak, Mode, Opened, Reason, Severity};
+use crate::state::{Actions, Conn, Failure, HolderKey, Leak, Mode, Opened, Reason, Severity};
 
 impl<C: Connector> Inner<C> {
     /// Performs what a transition ordered. Must be called without the lock.
@@ -31,6 +31,7 @@ impl<C: Connector> Inner<C> {
             generation,
             close,
             arm_timer,
+            set_alarm,
             leaks,
             announce,
             spent,
@@ -48,11 +49,37 @@ impl<C: Connector> Inner<C> {
         if let Some(at) = arm_timer {
             self.spawn_timer(at);
         }
+        if set_alarm {
+            self.set_alarm();
+        }
         if announce {
             self.phase.send_modify(|_| ());
         }
         for leak in leaks {
             self.report(leak);
+        }
+    }
+
+    /// Takes back a clean connection.
+    pub(super) fn take_back(
+        self: &Arc<Self>,
+        holder: HolderKey,
+        conn: Conn<C::Connection>,
+        now: Instant,
+    ) {
+        let mut books = self.lock();
+        match books.put_ready(holder, conn, now) {
+            Ok(waker) => {
+                drop(books);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+            Err(conn) => {
+                let actions = books.put(holder, conn, now);
+                drop(books);
+                self.perform(actions);
+            }
         }
     }
 
@@ -272,6 +299,40 @@ impl<C: Connector> Inner<C> {
         if let Some(Err(_)) = until(Phase::CutShort, self.phase.subscribe(), bounded).await {
             tracing::warn!("the server did not end an abandoned statement in time");
         }
+    }
+
+    /// Tells the keeper of deadlines that the first of them is earlier than it was.
+    #[cold]
+    fn set_alarm(self: &Arc<Self>) {
+        let earlier = self.alarm.get_or_init(|| {
+            let earlier = Arc::new(Notify::new());
+            self.spawn_deadline_keeper(Arc::clone(&earlier));
+            earlier
+        });
+        earlier.notify_one();
+    }
+
+    /// Wakes those whose deadline has come: one task and one timer for all who wait.
+    fn spawn_deadline_keeper(self: &Arc<Self>, earlier: Arc<Notify>) {
+        // Weak, so that it does not keep a dropped pool alive.
+        let inner = Arc::downgrade(self);
+        let phase = self.phase.subscribe();
+        let keep = async move {
+            while let Some(alarm) = inner.upgrade().map(|inner| inner.lock().alarm()) {
+                match alarm {
+                    None => earlier.notified().await,
+                    Some(at) => tokio::select! {
+                        () = earlier.notified() => continue,
+                        () = sleep_until(at.into()) => {}
+                    },
+                }
+                if let Some(inner) = inner.upgrade() {
+                    let actions = inner.lock().ring(now());
+                    inner.perform(actions);
+                }
+            }
+        };
+        self.handle.spawn(until(Phase::CutShort, phase, keep));
     }
 
     fn spawn_timer(self: &Arc<Self>, at: Instant) {

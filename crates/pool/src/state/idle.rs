@@ -61,6 +61,19 @@ impl<C> Idle<C> {
         self.fit(now);
     }
 
+    /// Takes the one that is next to be lent, if it is as wanted.
+    pub(crate) fn pop_if(
+        &mut self,
+        order: Order,
+        wanted: impl FnOnce(&Conn<C>) -> bool,
+    ) -> Option<Conn<C>> {
+        let next = match order {
+            Order::Fifo => self.conns.front(),
+            Order::Lifo => self.conns.back(),
+        };
+        if wanted(next?) { self.pop(order) } else { None }
+    }
+
     /// Takes the one that is next to be lent.
     pub(crate) fn pop(&mut self, order: Order) -> Option<Conn<C>> {
         let conn = match order {

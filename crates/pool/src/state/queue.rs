@@ -1,5 +1,7 @@
 //! Waiters in arrival order: a doubly linked list through a slab, so that leaving costs O(1).
 
+use std::time::Instant;
+
 use super::slab::Slab;
 use super::{Asker, Granted, Refusal, WaiterKey};
 
@@ -21,6 +23,7 @@ pub(crate) enum Slot<C, W, E> {
 struct Waiter<C, W, E> {
     slot: Slot<C, W, E>,
     asker: Asker,
+    deadline: Option<Instant>,
     previous: Option<usize>,
     next: Option<usize>,
 }
@@ -48,10 +51,16 @@ impl<C, W, E> Queue<C, W, E> {
         self.waiting
     }
 
-    pub(crate) fn push_back(&mut self, waker: W, asker: Asker) -> WaiterKey {
+    pub(crate) fn push_back(
+        &mut self,
+        waker: W,
+        asker: Asker,
+        deadline: Option<Instant>,
+    ) -> WaiterKey {
         let key = self.waiters.insert(Waiter {
             slot: Slot::Waiting(waker),
             asker,
+            deadline,
             previous: self.tail,
             next: None,
         });
@@ -64,10 +73,16 @@ impl<C, W, E> Queue<C, W, E> {
     }
 
     /// Puts a waiter before all others: it had its turn and got a connection that was dead.
-    pub(crate) fn push_front(&mut self, waker: W, asker: Asker) -> WaiterKey {
+    pub(crate) fn push_front(
+        &mut self,
+        waker: W,
+        asker: Asker,
+        deadline: Option<Instant>,
+    ) -> WaiterKey {
         let key = self.waiters.insert(Waiter {
             slot: Slot::Waiting(waker),
             asker,
+            deadline,
             previous: None,
             next: self.head,
         });
@@ -98,6 +113,14 @@ impl<C, W, E> Queue<C, W, E> {
             Slot::Waiting(waker) => Some(waker),
             _ => panic!("bug: a settled waiter was in the list"),
         }
+    }
+
+    /// Returns the deadlines of those who wait, with their wakers.
+    pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Instant, &W)> {
+        self.waiters.iter().filter_map(|waiter| match &waiter.slot {
+            Slot::Waiting(waker) => Some((waiter.deadline?, waker)),
+            Slot::Granted(_) | Slot::Failed(_) | Slot::Refused(_) => None,
+        })
     }
 
     pub(crate) fn slot(&mut self, key: WaiterKey) -> &mut Slot<C, W, E> {

@@ -146,6 +146,8 @@ pub(crate) enum Place {
 pub(crate) struct Request {
     pub(crate) asker: Asker,
     pub(crate) place: Place,
+    /// When the alarm must wake it, if it still waits then.
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// A connection that could not be opened.
@@ -186,8 +188,8 @@ pub(crate) enum Found<C, W, E> {
     Granted(Granted<C>),
     Failed(E),
     Refused(Refusal),
-    /// Nothing yet; its former waker, to be dropped without the lock.
-    Waiting(W),
+    /// Nothing yet; its former waker, where that was replaced, to be dropped without the lock.
+    Waiting(Option<W>),
 }
 
 /// What a waiter finds at its deadline.
@@ -271,6 +273,8 @@ pub(crate) struct Actions<C, W> {
     pub(crate) close: Vec<Conn<C>>,
     /// Calls [`State::tick`] at this time.
     pub(crate) arm_timer: Option<Instant>,
+    /// [`State::ring`] is due earlier than it was.
+    pub(crate) set_alarm: bool,
     /// Reports these.
     pub(crate) leaks: Vec<Leak>,
     /// Tells those who wait for the pool as a whole to look again: a connection was opened or could
@@ -289,6 +293,7 @@ impl<C, W> Actions<C, W> {
             generation: 0,
             close: Vec::new(),
             arm_timer: None,
+            set_alarm: false,
             leaks: Vec::new(),
             announce: false,
             spent: None,

@@ -42,7 +42,11 @@ fn request(place: Place) -> Request {
         location: Location::caller(),
         task: None,
     };
-    Request { asker, place }
+    Request {
+        asker,
+        place,
+        deadline: None,
+    }
 }
 
 /// Opens `count` connections for as many callers and returns what they hold.
@@ -56,7 +60,7 @@ fn lend(state: &mut Books, count: u8) -> Vec<Granted<u8>> {
             };
             let actions = state.opened(opened(id, actions.generation), origin());
             assert_eq!(actions.wake, Some(id));
-            let Found::Granted(granted) = state.poll(key, id) else {
+            let Found::Granted(granted) = state.poll(key, |_| Some(id)) else {
                 panic!("no grant")
             };
             granted
@@ -142,7 +146,7 @@ fn rule_31_invalidation_replaces_all_older_connections_and_no_younger_one() {
         panic!("{asked:?}")
     };
     drop(state.opened(opened(10, actions.generation), origin()));
-    let Found::Granted(young) = state.poll(key, 7) else {
+    let Found::Granted(young) = state.poll(key, |_| Some(7)) else {
         panic!("no grant")
     };
     // The same failure, reported by another holder of an old connection: no new generation.
@@ -264,4 +268,49 @@ fn a_full_queue_refuses_newcomers_but_not_a_waiter_that_had_its_turn() {
     assert!(matches!(again, Asked::Queued(_)));
     let actions = state.opened(opened(0, 0), origin());
     assert_eq!(actions.wake, Some(2), "before all others");
+}
+
+fn ageing(pool_size: usize, overflow: usize) -> Books {
+    Books::new(Limits {
+        recycle: Some(Duration::from_secs(90)),
+        ..limits(pool_size, overflow)
+    })
+}
+
+/// Rule 27: at checkout, whether or not the housekeeper has come by.
+#[test]
+fn rule_27_a_connection_is_too_old_from_its_expiry_on_and_not_before() {
+    let end = origin() + Duration::from_secs(90);
+    for (now, lent) in [(end - Duration::from_nanos(1), true), (end, false)] {
+        let mut state = ageing(1, 0);
+        let Granted { conn, holder } = lend(&mut state, 1).remove(0);
+        drop(state.put(holder, conn, origin()));
+        let (asked, actions) = state.acquire(now, request(Place::Tail), || 1);
+        assert_eq!(matches!(asked, Asked::Ready(_)), lent);
+        assert_eq!(actions.close.len(), usize::from(!lent));
+        state.audit();
+    }
+}
+
+/// F16: in a pool that is never idle connections go when they are due all the same, and not all together
+/// at their end.
+#[test]
+fn f16_a_connection_that_is_due_goes_when_it_comes_back_also_while_others_wait() {
+    let mut state = ageing(2, 0);
+    let mut held = lend(&mut state, 2);
+    let due = origin() + Duration::from_secs(61);
+    assert_eq!(state.sweep(due).connect, 0, "the limit has no room");
+    let (asked, _) = state.acquire(due, request(Place::Tail), || 7);
+    assert!(matches!(asked, Asked::Queued(_)));
+    let returned: Vec<_> = held
+        .drain(..)
+        .map(|Granted { conn, holder }| state.put(holder, conn, due))
+        .map(|actions| (actions.close.len(), actions.wake))
+        .collect();
+    let one_goes = [(1, None), (0, Some(7))];
+    let mut reversed = one_goes;
+    reversed.reverse();
+    assert!(returned == one_goes || returned == reversed, "{returned:?}");
+    assert_eq!(state.closed(due).connect, 1, "its replacement");
+    state.audit();
 }

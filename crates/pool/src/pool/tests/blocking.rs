@@ -144,6 +144,28 @@ fn within_the_bridge_another_runtime_is_refused_again() {
     assert!(afterwards.is_ok(), "{afterwards:?}");
 }
 
+/// The thread's own token may be taken by the inner wait; the outer one must see its wake all the same.
+#[test]
+fn a_wake_that_comes_during_a_nested_wait_is_not_lost() {
+    let (pool, _fake) = blocking(1);
+    let (ended, waits) = mpsc::channel();
+    std::thread::spawn(move || {
+        let (wake_outer, outer) = tokio::sync::oneshot::channel();
+        let (wake_inner, inner) = tokio::sync::oneshot::channel();
+        let nested = async {
+            pool.wait(async {
+                wake_outer.send(()).unwrap();
+                std::thread::spawn(move || wake_inner.send(()).unwrap());
+                inner.await.unwrap();
+            })
+            .unwrap();
+        };
+        let both = async { tokio::join!(outer, nested).0.unwrap() };
+        ended.send(pool.wait(both).is_ok()).unwrap();
+    });
+    assert_eq!(waits.recv_timeout(PATIENCE), Ok(true), "it waits for ever");
+}
+
 #[test]
 fn a_panic_in_bridged_work_goes_on_in_the_caller_and_the_thread_keeps_nothing() {
     let (pool, _fake) = blocking(1);

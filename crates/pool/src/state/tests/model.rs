@@ -254,7 +254,7 @@ impl Bench {
                     Caller::Away
                 }
             },
-            Caller::Waiting(key) => match self.state.poll(key, 0) {
+            Caller::Waiting(key) => match self.state.poll(key, |_| Some(0)) {
                 Found::Waiting(_) => Caller::Waiting(key),
                 Found::Granted(granted) => Caller::Holding(granted),
                 _ => Caller::Away,

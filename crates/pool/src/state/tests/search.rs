@@ -166,8 +166,14 @@ impl World {
                 self.perform(actions);
             }
             Event::Put(index) => {
-                let granted = self.let_go(index);
-                let actions = self.state.put(granted.holder, granted.conn, self.now);
+                let Granted { conn, holder } = self.let_go(index);
+                let mut quick = self.state.clone();
+                let quickly = quick.put_ready(holder, conn.clone(), self.now);
+                let actions = self.state.put(holder, conn, self.now);
+                if let Ok(wake) = quickly {
+                    assert_eq!(self.state, quick, "the quick way leads elsewhere");
+                    assert_eq!(actions, nothing_but(wake, &actions));
+                }
                 self.perform(actions);
             }
             Event::Retire(index) => {
@@ -265,7 +271,15 @@ impl World {
 
     fn acquire(&mut self, index: usize, place: Place) {
         let waiter = u8::try_from(index).unwrap();
-        let (asked, actions) = self.state.acquire(self.now, request(place), || waiter);
+        let mut quick = self.state.clone();
+        let request = request(place);
+        let quickly = quick.take_ready(request.asker, self.now);
+        let (asked, actions) = self.state.acquire(self.now, request, || waiter);
+        if let Some(granted) = quickly {
+            assert_eq!(asked, Asked::Ready(granted));
+            assert_eq!(self.state, quick, "the quick way leads elsewhere");
+            assert_eq!(actions, nothing_but(None, &actions));
+        }
         self.callers[index] = match asked {
             Asked::Ready(granted) => {
                 assert_eq!(self.order, [0; 0], "nobody is overtaken");
@@ -293,9 +307,9 @@ impl World {
             unreachable!()
         };
         let waits = self.order.contains(&index);
-        self.callers[index] = match self.state.poll(key, u8::try_from(index).unwrap()) {
+        self.callers[index] = match self.state.poll(key, |_| u8::try_from(index).ok()) {
             Found::Waiting(former) => {
-                assert!(waits && usize::from(former) == index);
+                assert!(waits && former.map(usize::from) == Some(index));
                 Caller::Waiting(key)
             }
             Found::Granted(granted) => {
@@ -478,6 +492,22 @@ impl World {
             (max, &[max][..]),
             "capacity: {size}"
         );
+    }
+}
+
+/// Orders that consist of waking somebody.
+fn nothing_but(wake: Option<u8>, like: &Actions<u8, u8>) -> Actions<u8, u8> {
+    Actions {
+        wake,
+        wake_more: Vec::new(),
+        connect: 0,
+        generation: like.generation,
+        close: Vec::new(),
+        arm_timer: None,
+        set_alarm: false,
+        leaks: Vec::new(),
+        announce: false,
+        spent: None,
     }
 }
 
