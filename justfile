@@ -16,6 +16,14 @@ test:
 test-toxiproxy:
     cargo test -p poolproof-faults --features toxiproxy
 
+# the rollback property of the pool's sessions, with 2,000 programs instead of 200
+prove-core programs='2000':
+    POOLPROOF_PROGRAMS={{programs}} cargo test --release -p poolproof-pool --test proof
+
+# the pool against its peers; writes reports/bench/peers.json
+bench *cases:
+    cargo bench -p poolproof-pool --bench peers -- {{cases}}
+
 doc:
     RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
 
