@@ -25,6 +25,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 pub(crate) use gate::Backoff;
+pub(crate) use quick::Queued;
 use gate::Gate;
 use idle::Idle;
 use queue::{Queue, Slot};
@@ -46,6 +47,9 @@ pub(crate) struct State<C, W, E> {
     limits: Limits,
     mode: Mode,
     generation: u64,
+    /// Whether lending what is idle, queueing for what is lent, and taking back what is clean are all that
+    /// there is to do, as far as the last thorough transition saw: see [`quick`].
+    steady: bool,
     /// All of this generation.
     idle: Idle<C>,
     queue: Queue<C, W, E>,
@@ -72,6 +76,7 @@ impl<C, W, E: Clone> State<C, W, E> {
             limits,
             mode: Mode::Open,
             generation: 0,
+            steady: false,
             idle: Idle::new(limits.pool_size),
             queue: Queue::new(),
             holders: Slab::new(),
@@ -107,11 +112,7 @@ impl<C, W, E: Clone> State<C, W, E> {
             Mode::Open => {
                 if let Some(granted) = self.take_idle(asker, now, &mut actions) {
                     self.totals.leases_issued += 1;
-                    if self.limits.min_idle > 0 {
-                        self.settle(now, &mut actions);
-                    } else {
-                        self.check();
-                    }
+                    self.settle(now, &mut actions);
                     return (Asked::Ready(granted), actions);
                 }
             }
@@ -188,7 +189,9 @@ impl<C, W, E: Clone> State<C, W, E> {
         let mut actions = Actions::none();
         match self.queue.remove(key) {
             Slot::Waiting(waker) => actions.spent = Some(waker),
-            Slot::Granted(Granted { mut conn, holder }) => {
+            Slot::Granted(Granted {
+                mut conn, holder, ..
+            }) => {
                 self.end_lease(holder, &mut conn, &mut actions);
                 self.place(conn, now, &mut actions);
             }
@@ -389,6 +392,7 @@ impl<C, W, E: Clone> State<C, W, E> {
         None
     }
 
+    #[inline]
     fn lend(&mut self, conn: Conn<C>, asker: Asker, now: Instant) -> Granted<C> {
         let holder = self.holders.insert(Lent {
             held: HeldSince {
@@ -403,6 +407,7 @@ impl<C, W, E: Clone> State<C, W, E> {
         Granted {
             conn,
             holder: HolderKey(holder),
+            since: now,
         }
     }
 
@@ -475,6 +480,7 @@ impl<C, W, E: Clone> State<C, W, E> {
             Mode::Closed => actions.announce |= self.open() == 0,
         }
         self.ceiling = self.ceiling.min(self.open()).max(self.limits.max_open);
+        self.steady = self.is_steady();
         self.check();
     }
 

@@ -1,12 +1,14 @@
 //! The future of an acquire.
 
+mod refusal;
+mod task;
+
 use std::fmt;
 use std::future::Future;
-use std::hash::{Hash, Hasher};
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -15,13 +17,14 @@ use tracing::Span;
 use tracing::field::Empty;
 
 use super::lease::Lease;
+use super::shell::{Answer, Quick, Wait};
 use super::vet::{Checks, Unfit, Vetting, vet};
-use super::{Inner, Snapshot, holder_at, now};
+use super::{Inner, Snapshot, now};
 use crate::connector::Connector;
-use crate::error::{AcquireError, ConnectError, ErrorKind};
+use crate::error::AcquireError;
 use crate::hooks::HookError;
 use crate::state::{
-    Asked, Asker, Counts, Expired, Found, Granted, Place, Refusal, Request, Shortage, WaiterKey,
+    Asked, Asker, Expired, Found, Granted, Place, Request, Shortage, WaiterKey,
 };
 
 /// A hook that rejects this many connections would reject any: SQLAlchemy gives up after as many
@@ -37,28 +40,22 @@ pub struct Acquire<C: Connector> {
     budget: Duration,
     /// When the first poll was; none before.
     begun: Option<Instant>,
+    wait: Wait,
+    /// What checks the connection that it got.
+    vetting: Option<Vetting<C>>,
+    /// Only an acquire needs one that must wait on a runtime other than the pool's.
+    timer: Option<Pin<Box<Sleep>>>,
     /// Whether the wait was measured: it ends once, also when a ping sends the acquire back.
     measured: bool,
     /// Connections that the hook did not want.
     rejected: u8,
-    span: Span,
-    step: Step<C>,
     /// Whether the last connection of a pool in use is left to others.
     sparing: bool,
     /// Whether this future ends the wait at its deadline.
     timed: bool,
     /// Whether the pool wakes it then.
     has_alarm: bool,
-    /// Only an acquire needs one that must wait on a runtime other than the pool's.
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-enum Step<C: Connector> {
-    /// To be asked for, from this place in the queue.
-    Ask(Place),
-    Queued(WaiterKey),
-    Vetting(Vetting<C>),
-    Done,
+    span: Span,
 }
 
 type Outcome<C> = Result<Lease<C>, AcquireError<<C as Connector>::Error>>;
@@ -68,6 +65,7 @@ type Served<C> =
     Result<Granted<<C as Connector>::Connection>, AcquireError<<C as Connector>::Error>>;
 
 impl<C: Connector> Acquire<C> {
+    #[inline]
     pub(super) fn new(inner: Arc<Inner<C>>, location: &'static Location<'static>) -> Self {
         let budget = inner.config.pool_timeout;
         Self {
@@ -75,14 +73,15 @@ impl<C: Connector> Acquire<C> {
             location,
             budget,
             begun: None,
+            wait: Wait::Ask(Place::Tail),
+            vetting: None,
+            timer: None,
             measured: false,
             rejected: 0,
-            span: Span::none(),
-            step: Step::Ask(Place::Tail),
             sparing: false,
             timed: true,
             has_alarm: false,
-            timer: None,
+            span: Span::none(),
         }
     }
 
@@ -121,89 +120,139 @@ impl<C: Connector> Acquire<C> {
     }
 
     fn inner(&self) -> &Arc<Inner<C>> {
-        self.inner
-            .as_ref()
-            .expect("bug: an acquire was used after it ended")
+        let inner = self.inner.as_ref();
+        inner.expect("bug: an acquire was used after it ended")
     }
 
-    /// Asks the books for a connection. `Err` is the end; `Ok(None)` means that it is queued.
-    fn ask(
-        &mut self,
-        place: Place,
-        now: Instant,
-        cx: &Context<'_>,
-    ) -> Result<Option<Granted<C::Connection>>, AcquireError<C::Error>> {
-        let asker = Asker {
-            location: self.location,
-            task: current_task(),
-        };
-        let waker = || cx.waker().clone();
-        let (asked, actions, refused_at, has_alarm) = {
-            let mut books = self.inner().lock();
-            if self.sparing {
-                let counts = books.counts();
-                if !Snapshot::of(&counts).can_spare_one() {
-                    drop(books);
-                    return Err(self.nothing_to_spare(&counts));
+    #[inline]
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<C>> {
+        loop {
+            let served = match self.wait {
+                Wait::Ask(place) => self.ask(place, cx),
+                Wait::Queued(key) => self.poll_queue(key, cx),
+                Wait::Over => match ready!(self.poll_vetting(cx)) {
+                    Ok(Some(lease)) => return Poll::Ready(Ok(lease)),
+                    // On to the next connection.
+                    Ok(None) => continue,
+                    Err(error) => Poll::Ready(Err(error)),
+                },
+            };
+            match ready!(served) {
+                Ok(granted) => {
+                    if let Some(lease) = self.check(granted) {
+                        return Poll::Ready(Ok(lease));
+                    }
+                }
+                Err(error) => {
+                    self.note_refusal(&error);
+                    return Poll::Ready(Err(error));
                 }
             }
-            if let Some(granted) = books.take_ready(asker, now) {
-                return Ok(Some(granted));
-            }
-            let request = Request {
-                asker,
-                place,
-                deadline: self.deadline_of_alarm(),
-            };
-            let has_alarm = request.deadline.is_some();
-            let (asked, actions) = books.acquire(now, request, waker);
-            let refused = matches!(asked, Asked::QueueFull { .. } | Asked::Down { .. });
-            let refused_at = refused.then(|| books.counts());
-            (asked, actions, refused_at, has_alarm)
-        };
-        if let Asked::Queued(key) = asked {
-            // Before the actions, which may run into a panic: this future then still leaves the queue.
-            self.step = Step::Queued(key);
-            self.has_alarm = has_alarm;
         }
-        self.inner().perform(actions);
+    }
+
+    /// Asks the books for a connection, and waits where there is none.
+    #[inline]
+    fn ask(&mut self, place: Place, cx: &mut Context<'_>) -> Poll<Served<C>> {
+        let now = now();
+        if self.begun.is_none() {
+            self.begun = Some(now);
+            self.open_span();
+        }
+        let asker = Asker {
+            location: self.location,
+            task: task::current(),
+        };
+        if self.sparing {
+            return self.ask_thoroughly(asker, place, now, cx);
+        }
+        let inner = self.inner.as_ref();
+        let inner = inner.expect("bug: an acquire was used after it ended");
+        // Only those who wait need to know it.
+        let deadline = || {
+            let deadline = self.begun?.checked_add(self.budget);
+            deadline.filter(|_| self.timed && is_driven(&inner.handle))
+        };
+        let asked = inner
+            .shell
+            .ask_quickly(&mut self.wait, asker, place, now, deadline, cx.waker());
         match asked {
-            Asked::Ready(granted) => Ok(Some(granted)),
-            Asked::Queued(_) => Ok(None),
-            Asked::QueueFull { waiting } => {
-                let counts = refused_at.expect("bug: a refusal without its numbers");
-                Err(AcquireError::QueueFull {
-                    waiting,
-                    state: Box::new(Snapshot::of(&counts)),
-                })
+            Quick::Ready(granted) => Poll::Ready(Ok(granted)),
+            Quick::Queued {
+                key,
+                has_alarm,
+                set_alarm,
+            } => {
+                self.has_alarm = has_alarm;
+                if set_alarm {
+                    inner.set_alarm();
+                }
+                // With no budget the wait ends here.
+                self.poll_waiting(key, now, cx)
             }
+            Quick::No => self.ask_thoroughly(asker, place, now, cx),
+        }
+    }
+
+    #[cold]
+    fn ask_thoroughly(
+        &mut self,
+        asker: Asker,
+        place: Place,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Served<C>> {
+        let inner = self.inner.as_ref();
+        let inner = inner.expect("bug: an acquire was used after it ended");
+        let deadline = self.begun.and_then(|begun| begun.checked_add(self.budget));
+        let deadline = deadline.filter(|_| self.timed && is_driven(&inner.handle));
+        let request = Request {
+            asker,
+            place,
+            deadline,
+        };
+        let spares = self.sparing.then_some(refusal::can_spare_one as fn(&_) -> _);
+        let answer = inner
+            .shell
+            .ask(&mut self.wait, request, now, cx.waker(), spares);
+        let Answer {
+            asked,
+            refused_at,
+            actions,
+        } = match answer {
+            Ok(answer) => answer,
+            Err(counts) => return Poll::Ready(Err(self.nothing_to_spare(&counts))),
+        };
+        self.has_alarm = deadline.is_some();
+        inner.perform(actions);
+        let counts = || refused_at.expect("bug: a refusal without its numbers");
+        match asked {
+            Asked::Ready(granted) => Poll::Ready(Ok(granted)),
+            Asked::Queued(key) => self.poll_waiting(key, now, cx),
+            Asked::Refused(refusal) => Poll::Ready(Err(refusal::refused(refusal))),
+            Asked::QueueFull { waiting } => Poll::Ready(Err(AcquireError::QueueFull {
+                waiting,
+                state: Box::new(Snapshot::of(&counts())),
+            })),
             Asked::Down { cause, since } => {
-                let counts = refused_at.expect("bug: a refusal without its numbers");
-                Err(self.explain(Shortage::Down { cause, since }, &counts))
+                let shortage = Shortage::Down { cause, since };
+                Poll::Ready(Err(self.explain(shortage, &counts())))
             }
-            Asked::Refused(refusal) => Err(refused(refusal)),
         }
     }
 
     /// Looks into the waiter's slot, and only then at the deadline.
-    fn poll_queue(
-        &mut self,
-        key: WaiterKey,
-        now: Instant,
-        cx: &mut Context<'_>,
-    ) -> Poll<Served<C>> {
-        let waker = |current: &Waker| {
-            let outdated = !current.will_wake(cx.waker());
-            outdated.then(|| cx.waker().clone())
-        };
-        let found = self.inner().lock().poll(key, waker);
-        match found {
-            Found::Granted(granted) => return self.left_queue(Ok(granted)),
-            Found::Failed(cause) => return self.left_queue(Err(AcquireError::Rejected { cause })),
-            Found::Refused(refusal) => return self.left_queue(Err(refused(refusal))),
-            Found::Waiting(former) => drop(former),
-        }
-        self.poll_waiting(key, now, cx)
+    #[inline]
+    fn poll_queue(&mut self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Served<C>> {
+        let inner = self.inner.as_ref();
+        let inner = inner.expect("bug: an acquire was used after it ended");
+        Poll::Ready(match inner.shell.look(&mut self.wait, key, cx.waker()) {
+            None => return self.poll_waiting(key, now(), cx),
+            Some(Found::Granted(granted)) => Ok(granted),
+            Some(Found::Failed(cause)) => Err(AcquireError::Rejected { cause }),
+            Some(Found::Refused(refusal)) => Err(refusal::refused(refusal)),
+            Some(Found::Waiting(_)) => panic!("bug: a look told nothing"),
+        })
     }
 
     /// Goes on waiting, or ends the wait at its deadline.
@@ -214,30 +263,23 @@ impl<C: Connector> Acquire<C> {
         cx: &mut Context<'_>,
     ) -> Poll<Served<C>> {
         ready!(self.poll_deadline(now, cx));
-        // This waiter counts among those that wait at that moment.
-        let (counts, expired) = {
-            let mut books = self.inner().lock();
-            (books.counts(), books.expire(key))
-        };
-        let outcome = match expired {
+        let inner = self.inner.as_ref();
+        let inner = inner.expect("bug: an acquire was used after it ended");
+        let (expired, counts) = inner.shell.expire(&mut self.wait, key);
+        Poll::Ready(match expired {
             Expired::Granted(granted) => Ok(granted),
             Expired::Failed(cause) => Err(AcquireError::Rejected { cause }),
-            Expired::Refused(refusal) => Err(refused(refusal)),
+            Expired::Refused(refusal) => Err(refusal::refused(refusal)),
             Expired::TimedOut(shortage, waker) => {
                 drop(waker);
                 Err(self.explain(shortage, &counts))
             }
-        };
-        self.left_queue(outcome)
-    }
-
-    fn left_queue<T>(&mut self, outcome: T) -> Poll<T> {
-        self.step = Step::Done;
-        Poll::Ready(outcome)
+        })
     }
 
     fn poll_deadline(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.deadline().filter(|_| self.timed) else {
+        let begun = self.begun.expect("bug: waits before its first poll");
+        let Some(deadline) = begun.checked_add(self.budget).filter(|_| self.timed) else {
             return Poll::Pending;
         };
         if self.timer.is_none() {
@@ -254,66 +296,79 @@ impl<C: Connector> Acquire<C> {
         timer.as_mut().poll(cx)
     }
 
-    /// Returns when the wait ends; never where the budget is beyond the clock's range.
-    fn deadline(&self) -> Option<Instant> {
-        self.begun?.checked_add(self.budget)
-    }
-
-    /// Returns the deadline where the pool watches it: on its own runtime, which somebody drives if this
-    /// is polled, and where there is no other.
-    fn deadline_of_alarm(&self) -> Option<Instant> {
-        let home = self.home().id();
-        let watched = self.timed && Handle::try_current().map_or(true, |here| here.id() == home);
-        self.deadline().filter(|_| watched)
-    }
-
-    fn explain(
-        &self,
-        shortage: Shortage<ConnectError<C::Error>>,
-        counts: &Counts,
-    ) -> AcquireError<C::Error> {
-        let now = now();
-        let within = self.elapsed();
-        let state = Box::new(Snapshot::of(counts));
-        match shortage {
-            Shortage::Exhausted {
-                out,
-                waiting,
-                oldest,
-                own,
-            } => AcquireError::Exhausted {
-                size: counts.sizes.0,
-                overflow: counts.sizes.1,
-                out,
-                waiting,
-                within,
-                oldest: oldest.map(|holder| holder_at(holder, now)),
-                own: own.into_iter().map(|held| holder_at(held, now)).collect(),
-                state,
-            },
-            Shortage::Opening { out, opening } => AcquireError::ConnectTimeout {
-                opening,
-                out,
-                within,
-                state,
-            },
-            Shortage::Down { cause, since } => AcquireError::Down {
-                cause,
-                since: now.saturating_duration_since(since),
-                state,
-            },
-            Shortage::Paused => AcquireError::Paused { within, state },
+    /// Makes a lease of a connection, or begins what it must pass first.
+    #[inline]
+    fn check(&mut self, granted: Granted<C::Connection>) -> Option<Lease<C>> {
+        let waited = self.measure(granted.since);
+        if !self.span.is_disabled() {
+            self.note_grant(waited, &granted.conn.value);
         }
+        let ping = self.needs_ping(granted.conn.last_used, granted.since);
+        let inner = self.inner.take();
+        let inner = inner.expect("bug: an acquire was used after it ended");
+        if !ping && inner.hooks.acquire.is_none() {
+            if !self.span.is_disabled() {
+                self.span.record("outcome", "ok");
+            }
+            return Some(Lease::new(inner, granted, self.location));
+        }
+        self.inner = Some(Arc::clone(&inner));
+        self.begin_vetting(Lease::new(inner, granted, self.location), ping);
+        None
     }
 
-    fn nothing_to_spare(&self, counts: &Counts) -> AcquireError<C::Error> {
-        let shortage = Shortage::Exhausted {
-            out: counts.out,
-            waiting: counts.waiting,
-            oldest: counts.oldest,
-            own: Vec::new(),
+    #[cold]
+    fn begin_vetting(&mut self, lease: Lease<C>, ping: bool) {
+        let left = self.budget.saturating_sub(self.elapsed());
+        // An expired budget does not shorten the checks to nothing: zero still takes what is idle.
+        let within = if left.is_zero() {
+            self.inner().config.ping_timeout
+        } else {
+            left
         };
-        self.explain(shortage, counts)
+        let checks = Checks { ping, within };
+        self.vetting = Some(Box::pin(vet(Arc::clone(self.inner()), lease, checks)));
+    }
+
+    /// Goes on checking. None means that the connection was not fit.
+    #[cold]
+    fn poll_vetting(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Lease<C>>, AcquireError<C::Error>>> {
+        let vetting = self.vetting.as_mut();
+        let vetting = vetting.expect("bug: an acquire was polled after it ended");
+        let unfit = match ready!(vetting.as_mut().poll(cx)) {
+            Ok(lease) => {
+                self.vetting = None;
+                self.span.record("outcome", "ok");
+                return Poll::Ready(Ok(Some(lease)));
+            }
+            Err(unfit) => unfit,
+        };
+        self.vetting = None;
+        if let Unfit::Hook(cause) = unfit {
+            self.rejected += 1;
+            let out_of_time = matches!(cause, HookError::TimedOut { .. });
+            if out_of_time || self.rejected == REJECTIONS_MAX {
+                return Poll::Ready(Err(AcquireError::Hook { cause }));
+            }
+        }
+        self.wait = Wait::Ask(Place::Head);
+        Poll::Ready(Ok(None))
+    }
+
+    #[inline]
+    fn needs_ping(&self, last_used: Instant, now: Instant) -> bool {
+        let config = &self.inner().config;
+        if !config.pre_ping {
+            return false;
+        }
+        // What was opened or came back during this very acquire needs no ping, however small
+        // `pre_ping_after` is.
+        let just_now = self.begun.is_some_and(|begun| last_used >= begun);
+        let unused = now.saturating_duration_since(last_used);
+        !just_now && unused >= config.pre_ping_after
     }
 
     fn elapsed(&self) -> Duration {
@@ -322,11 +377,12 @@ impl<C: Connector> Acquire<C> {
         })
     }
 
-    /// Measures the wait at its first end; returns how long it has been.
+    /// Measures the wait at its first end, the hand-over of a connection: what the task takes to notice is
+    /// time in which it holds the connection. Returns how long the wait has been.
+    #[inline]
     fn measure(&mut self, now: Instant) -> Duration {
-        let waited = self
-            .begun
-            .map_or(Duration::ZERO, |begun| now.saturating_duration_since(begun));
+        let begun = self.begun.expect("bug: ends before its first poll");
+        let waited = now.saturating_duration_since(begun);
         if !self.measured {
             self.measured = true;
             self.inner().meters.queue_wait(waited);
@@ -334,171 +390,41 @@ impl<C: Connector> Acquire<C> {
         waited
     }
 
-    /// Makes a lease of a connection, or begins what it must pass first.
-    fn check(&mut self, granted: Granted<C::Connection>, now: Instant) -> Option<Lease<C>> {
-        let waited = self.measure(now);
-        if !self.span.is_disabled() {
-            self.span.record("wait_us", micros(waited));
-            let pid = self.inner().connector.pid(&granted.conn.value);
-            self.span.record("pid", pid);
-        }
-        let ping = self.needs_ping(granted.conn.last_used, now);
-        let inner = self
-            .inner
-            .take()
-            .expect("bug: an acquire was used after it ended");
-        if !ping && inner.hooks.acquire.is_none() {
-            return Some(Lease::new(inner, granted, self.location, now));
-        }
-        self.inner = Some(Arc::clone(&inner));
-        let lease = Lease::new(inner, granted, self.location, now);
-        let left = self.budget.saturating_sub(waited);
-        // An expired budget does not shorten the checks to nothing: zero still takes what is idle.
-        let within = if left.is_zero() {
-            self.inner().config.ping_timeout
-        } else {
-            left
-        };
-        let checks = Checks { ping, within };
-        self.step = Step::Vetting(Box::pin(vet(Arc::clone(self.inner()), lease, checks)));
-        None
+    #[inline]
+    fn open_span(&mut self) {
+        self.span = tracing::debug_span!(
+            "acquire",
+            pool = self.inner().config.name,
+            wait_us = Empty,
+            pid = Empty,
+            outcome = Empty,
+        );
     }
 
-    fn needs_ping(&self, last_used: Instant, now: Instant) -> bool {
-        let config = &self.inner().config;
-        // What was opened or came back during this very acquire needs no ping, however small
-        // `pre_ping_after` is.
-        let just_now = self.begun.is_some_and(|begun| last_used >= begun);
-        let unused = now.saturating_duration_since(last_used);
-        config.pre_ping && !just_now && unused >= config.pre_ping_after
+    #[cold]
+    fn note_grant(&self, waited: Duration, connection: &C::Connection) {
+        self.span.record("wait_us", micros(waited));
+        let pid = self.inner().connector.pid(connection);
+        self.span.record("pid", pid);
     }
-}
 
-impl<C: Connector> Future for Acquire<C> {
-    type Output = Outcome<C>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        let coop = ready!(tokio::task::coop::poll_proceed(cx));
-        if this.begun.is_none() {
-            this.begun = Some(now());
-            this.span = tracing::debug_span!(
-                "acquire",
-                pool = this.inner().config.name,
-                wait_us = Empty,
-                pid = Empty,
-                outcome = Empty,
-            );
+    #[cold]
+    fn note_refusal(&mut self, error: &AcquireError<C::Error>) {
+        if self.sparing {
+            return;
         }
-        let outcome = ready!(this.advance(cx));
-        coop.made_progress();
-        this.step = Step::Done;
-        if let Err(error) = &outcome
-            && !this.sparing
-        {
-            this.refused(error.kind());
-        } else {
-            this.span.record("outcome", "ok");
-        }
-        Poll::Ready(outcome)
-    }
-}
-
-impl<C: Connector> Acquire<C> {
-    fn refused(&mut self, kind: ErrorKind) {
+        let kind = error.kind();
         let waited = self.measure(now());
         self.inner().meters.error(kind);
         self.span.record("wait_us", micros(waited));
         self.span.record("outcome", kind.as_str());
     }
-
-    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<C>> {
-        loop {
-            let (granted, now) = match &mut self.step {
-                Step::Ask(place) => {
-                    let place = *place;
-                    // The first time is that of the first poll.
-                    let now = match place {
-                        Place::Tail => self.begun.expect("bug: asked before the first poll"),
-                        Place::Head => now(),
-                    };
-                    match self.ask(place, now, cx) {
-                        Ok(Some(granted)) => (granted, now),
-                        Ok(None) => {
-                            let Step::Queued(key) = self.step else {
-                                panic!("bug: queued without a place in the queue")
-                            };
-                            // With no budget the wait ends here.
-                            match ready!(self.poll_waiting(key, now, cx)) {
-                                Ok(granted) => (granted, now),
-                                Err(error) => return Poll::Ready(Err(error)),
-                            }
-                        }
-                        Err(error) => return Poll::Ready(Err(error)),
-                    }
-                }
-                Step::Queued(key) => {
-                    let (key, now) = (*key, now());
-                    match ready!(self.poll_queue(key, now, cx)) {
-                        Ok(granted) => (granted, now),
-                        Err(error) => return Poll::Ready(Err(error)),
-                    }
-                }
-                Step::Vetting(vetting) => {
-                    match ready!(vetting.as_mut().poll(cx)) {
-                        Ok(lease) => return Poll::Ready(Ok(lease)),
-                        Err(Unfit::Dead) => {}
-                        Err(Unfit::Hook(cause)) => {
-                            self.rejected += 1;
-                            let out_of_time = matches!(cause, HookError::TimedOut { .. });
-                            if out_of_time || self.rejected == REJECTIONS_MAX {
-                                return Poll::Ready(Err(AcquireError::Hook { cause }));
-                            }
-                        }
-                    }
-                    self.step = Step::Ask(Place::Head);
-                    continue;
-                }
-                Step::Done => panic!("bug: an acquire was polled after it ended"),
-            };
-            if let Some(lease) = self.check(granted, now) {
-                return Poll::Ready(Ok(lease));
-            }
-        }
-    }
 }
 
-fn refused<E: std::error::Error>(refusal: Refusal) -> AcquireError<E> {
-    match refusal {
-        Refusal::Draining => AcquireError::Draining,
-        Refusal::Closed => AcquireError::Closed,
-    }
-}
-
-/// Returns what tells the current task from others; none outside of tasks.
-fn current_task() -> Option<u64> {
-    let mut key = TaskKey(0);
-    tokio::task::try_id()?.hash(&mut key);
-    Some(key.0)
-}
-
-/// Takes the number out of a task's id, which shows it to hashers alone.
-struct TaskKey(u64);
-
-impl Hasher for TaskKey {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
-    }
+/// Returns whether somebody drives the pool's runtime while the caller is polled, so that the pool's
+/// alarm will ring: the caller is on it, or on none, and then there is no other.
+fn is_driven(home: &Handle) -> bool {
+    Handle::try_current().map_or(true, |here| here.id() == home.id())
 }
 
 /// Microseconds, as logs have them.
@@ -506,22 +432,39 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
+impl<C: Connector> Future for Acquire<C> {
+    type Output = Outcome<C>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let coop = ready!(tokio::task::coop::poll_proceed(cx));
+        let outcome = ready!(this.advance(cx));
+        coop.made_progress();
+        Poll::Ready(outcome)
+    }
+}
+
 impl<C: Connector> Drop for Acquire<C> {
+    #[inline]
     fn drop(&mut self) {
-        if let Step::Queued(key) = self.step {
-            let actions = self.inner().lock().cancel(key, now());
-            self.inner().perform(actions);
+        if let Wait::Queued(_) = self.wait {
+            let inner = self.inner.as_ref();
+            let inner = inner.expect("bug: waits after it ended");
+            if let Some(actions) = inner.shell.leave(&mut self.wait, now()) {
+                inner.perform(actions);
+            }
         }
     }
 }
 
 impl<C: Connector> fmt::Debug for Acquire<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let step = match self.step {
-            Step::Ask(_) => "not asked yet",
-            Step::Queued(_) => "queued",
-            Step::Vetting(_) => "being checked",
-            Step::Done => "done",
+        let step = match (self.wait, &self.vetting) {
+            (Wait::Ask(_), _) => "not asked yet",
+            (Wait::Queued(_), _) => "queued",
+            (Wait::Over, Some(_)) => "being checked",
+            (Wait::Over, None) => "done",
         };
         f.debug_struct("Acquire")
             .field("location", &self.location)

@@ -42,7 +42,6 @@ pub struct Lease<C: Connector> {
     held: Option<Granted<C::Connection>>,
     fate: Fate,
     location: &'static Location<'static>,
-    since: Instant,
 }
 
 impl<C: Connector> Lease<C> {
@@ -50,14 +49,12 @@ impl<C: Connector> Lease<C> {
         inner: Arc<Inner<C>>,
         granted: Granted<C::Connection>,
         location: &'static Location<'static>,
-        since: Instant,
     ) -> Self {
         Self {
             inner,
             held: Some(granted),
             fate: Fate::Return,
             location,
-            since,
         }
     }
 
@@ -96,7 +93,7 @@ impl<C: Connector> Lease<C> {
 
     /// Returns since when it has been out.
     pub(crate) fn since(&self) -> Instant {
-        self.since
+        self.granted().since
     }
 
     /// Returns where the pool's tasks run.
@@ -134,15 +131,22 @@ impl<C: Connector> Lease<C> {
 
 impl<C: Connector> Drop for Lease<C> {
     fn drop(&mut self) {
-        let Some(Granted { conn, holder }) = self.held.take() else {
+        let Some(granted) = self.held.take() else {
             return;
         };
+        let Granted {
+            conn,
+            holder,
+            since,
+        } = granted;
         let now = now();
-        let held_for = now.saturating_duration_since(self.since);
+        let held_for = now.saturating_duration_since(since);
         self.inner.meters.hold(held_for);
         match self.fate {
             Fate::Return if self.inner.hooks.release.is_none() => {
-                self.inner.take_back(holder, conn, now);
+                if let Some(actions) = self.inner.shell.put(holder, conn, now) {
+                    self.inner.perform(actions);
+                }
             }
             Fate::Return | Fate::Reset => {
                 let conn = self.retire(holder, conn, now);
@@ -162,8 +166,7 @@ impl<C: Connector> Drop for Lease<C> {
             }
             Fate::Broken => {
                 let conn = self.retire(holder, conn, now);
-                let actions = self.inner.lock().invalidate(conn.generation, now);
-                self.inner.perform(actions);
+                self.inner.change(|books| books.invalidate(conn.generation, now));
                 self.inner.give_up(conn, Reason::Broken);
             }
         }
@@ -177,8 +180,7 @@ impl<C: Connector> Lease<C> {
         mut conn: Conn<C::Connection>,
         now: Instant,
     ) -> Conn<C::Connection> {
-        let actions = self.inner.lock().retire(holder, &mut conn, now);
-        self.inner.perform(actions);
+        self.inner.change(|books| books.retire(holder, &mut conn, now));
         conn
     }
 }

@@ -25,6 +25,10 @@ impl<C, W, E: Clone> State<C, W, E> {
             self.ceiling == self.limits.max_open || self.ceiling == self.open(),
             "bug: the ceiling floats"
         );
+        assert!(
+            !self.steady || self.is_steady(),
+            "bug: the quick way is open and should not be"
+        );
         if self.mode == Mode::Open {
             assert!(
                 self.idle.marked() <= self.refill,

@@ -28,20 +28,24 @@ impl<C> Idle<C> {
         }
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.conns.len()
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.conns.is_empty()
     }
 
     /// Returns how many there are beyond what is kept.
+    #[inline]
     pub(crate) fn surplus(&self) -> usize {
         self.conns.len().saturating_sub(self.keep)
     }
 
     /// Returns how many of them are marked.
+    #[inline]
     pub(crate) fn marked(&self) -> usize {
         self.marked
     }
@@ -55,6 +59,7 @@ impl<C> Idle<C> {
         self.fit(now);
     }
 
+    #[inline]
     pub(crate) fn push(&mut self, conn: Conn<C>, now: Instant) {
         self.marked += usize::from(conn.marked);
         self.conns.push_back(conn);
@@ -62,6 +67,7 @@ impl<C> Idle<C> {
     }
 
     /// Takes the one that is next to be lent, if it is as wanted.
+    #[inline]
     pub(crate) fn pop_if(
         &mut self,
         order: Order,
@@ -75,13 +81,16 @@ impl<C> Idle<C> {
     }
 
     /// Takes the one that is next to be lent.
+    #[inline]
     pub(crate) fn pop(&mut self, order: Order) -> Option<Conn<C>> {
         let conn = match order {
             Order::Fifo => self.conns.pop_front(),
             Order::Lifo => self.conns.pop_back(),
         }?;
         self.marked -= usize::from(conn.marked);
-        self.surplus.truncate(self.surplus());
+        if !self.surplus.is_empty() {
+            self.surplus.truncate(self.surplus());
+        }
         Some(conn)
     }
 
@@ -126,6 +135,9 @@ impl<C> Idle<C> {
 
     fn fit(&mut self, now: Instant) {
         let surplus = self.surplus();
+        if surplus == self.surplus.len() {
+            return;
+        }
         self.surplus.truncate(surplus);
         while self.surplus.len() < surplus {
             self.surplus.push_back(now);

@@ -1,5 +1,6 @@
-//! The two transitions that happen all the time, where they have no consequences: a connection is lent
-//! that is ready, and one comes back that goes to the head waiter or is idle.
+//! The three transitions that happen all the time, where they have no consequences: a connection is lent
+//! that is ready, an acquire queues for one that is lent, and one comes back that goes to the head waiter
+//! or is idle.
 //!
 //! The shell tries them first. Everything they do, [`State::acquire`] and [`State::put`] would do as well,
 //! which the search of all interleavings compares; what they save is to find out that nothing else is to
@@ -8,13 +9,21 @@
 use std::time::Instant;
 
 use super::queue::Slot;
-use super::{Asker, Conn, Gate, Granted, HolderKey, Mode, State};
+use super::{Asker, Conn, Gate, Granted, HolderKey, Mode, State, WaiterKey};
+
+/// A place in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Queued {
+    pub(crate) key: WaiterKey,
+    /// [`State::ring`] is due earlier than it was.
+    pub(crate) set_alarm: bool,
+}
 
 impl<C, W, E: Clone> State<C, W, E> {
     /// Lends an idle connection, if there is one and nothing but that is to be done.
     #[inline]
     pub(crate) fn take_ready(&mut self, asker: Asker, now: Instant) -> Option<Granted<C>> {
-        if self.mode != Mode::Open || self.limits.min_idle > 0 {
+        if !self.steady {
             return None;
         }
         let order = self.limits.order;
@@ -23,6 +32,25 @@ impl<C, W, E: Clone> State<C, W, E> {
         let granted = self.lend(conn, asker, now);
         self.check();
         Some(granted)
+    }
+
+    /// Returns whether a newcomer can but queue, and nothing else is to be done: nothing is idle, and nothing
+    /// more may be opened.
+    #[inline]
+    pub(crate) fn must_queue(&self) -> bool {
+        self.steady
+            && self.idle.is_empty()
+            && self.open() == self.limits.max_open
+            && self.queue.waiting() < self.limits.waiters_max
+    }
+
+    /// Queues behind all others, where one [must](Self::must_queue).
+    #[inline]
+    pub(crate) fn join_ready(&mut self, asker: Asker, deadline: Option<Instant>, waker: W) -> Queued {
+        let set_alarm = deadline.is_some_and(|deadline| self.advance_alarm(deadline));
+        let key = self.queue.push_back(waker, asker, deadline);
+        self.check();
+        Queued { key, set_alarm }
     }
 
     /// Takes back a clean connection, if nothing else is to be done; returns the waker of the waiter that
@@ -37,11 +65,14 @@ impl<C, W, E: Clone> State<C, W, E> {
         mut conn: Conn<C>,
         now: Instant,
     ) -> Result<Option<W>, Conn<C>> {
-        if !self.is_steady() || conn.generation != self.generation || conn.has_expired(now) {
-            return Err(conn);
-        }
         let lent = self.holders.get(holder.0);
-        if lent.marked || lent.suspected || conn.marked {
+        if !self.steady
+            || conn.generation != self.generation
+            || conn.has_expired(now)
+            || conn.marked
+            || lent.marked
+            || lent.suspected
+        {
             return Err(conn);
         }
         let waiter = self.queue.head();
@@ -65,8 +96,9 @@ impl<C, W, E: Clone> State<C, W, E> {
         Ok(waker)
     }
 
-    /// Whether the pool is open, the server there, and nothing on order but what waiters need.
-    fn is_steady(&self) -> bool {
+    /// Whether the pool is open, the server there, and nothing on order but what waiters need. Lending,
+    /// queueing and taking back change none of this.
+    pub(super) fn is_steady(&self) -> bool {
         self.mode == Mode::Open
             && matches!(self.gate, Gate::Up { .. })
             && self.refill == 0
@@ -82,7 +114,7 @@ mod tests {
     use std::panic::Location;
 
     use super::super::tests::{limits, origin};
-    use super::super::{Asked, Found, Limits, Opened, Place, Request};
+    use super::super::{Found, Limits, Opened};
     use super::*;
 
     type Books = State<u8, u8, &'static str>;
@@ -110,25 +142,35 @@ mod tests {
     #[test]
     fn what_is_ready_is_lent_comes_back_and_is_handed_over_quickly() {
         let mut state = one_idle(limits(1, 0));
-        let Granted { conn, holder } = state.take_ready(ASKER, origin()).unwrap();
+        let Granted { conn, holder, .. } = state.take_ready(ASKER, origin()).unwrap();
         assert_eq!(state.put_ready(holder, conn, origin()), Ok(None));
-        let Granted { conn, holder } = state.take_ready(ASKER, origin()).unwrap();
+        let Granted { conn, holder, .. } = state.take_ready(ASKER, origin()).unwrap();
         assert_eq!(state.take_ready(ASKER, origin()), None);
-        let request = Request {
-            asker: ASKER,
-            place: Place::Tail,
-            deadline: None,
-        };
-        let (asked, _) = state.acquire(origin(), request, || 7);
-        let Asked::Queued(key) = asked else {
-            panic!("{asked:?}")
-        };
+        let Queued { key, set_alarm } = state.join_ready(ASKER, Some(origin()), 7);
+        assert!(set_alarm, "it is the first");
         assert_eq!(state.put_ready(holder, conn, origin()), Ok(Some(7)));
         let Found::Granted(granted) = state.poll(key, |_| None) else {
             panic!("no grant")
         };
         assert_eq!(granted.conn.value, 1);
         state.audit();
+    }
+
+    #[test]
+    fn nobody_queues_quickly_for_what_is_idle_could_be_opened_or_is_too_much() {
+        let idle = one_idle(limits(1, 0));
+        assert!(!idle.must_queue());
+        let mut room = one_idle(limits(2, 0));
+        room.take_ready(ASKER, origin()).unwrap();
+        assert!(!room.must_queue());
+        let mut full = one_idle(Limits {
+            waiters_max: 1,
+            ..limits(1, 0)
+        });
+        full.take_ready(ASKER, origin()).unwrap();
+        assert!(full.must_queue());
+        full.join_ready(ASKER, None, 1);
+        assert!(!full.must_queue());
     }
 
     #[test]
@@ -139,7 +181,7 @@ mod tests {
         });
         assert_eq!(too_old.take_ready(ASKER, origin()), None);
         let mut stale = one_idle(limits(1, 0));
-        let Granted { conn, holder } = stale.take_ready(ASKER, origin()).unwrap();
+        let Granted { conn, holder, .. } = stale.take_ready(ASKER, origin()).unwrap();
         drop(stale.invalidate_all(origin()));
         assert_eq!(stale.put_ready(holder, conn.clone(), origin()), Err(conn));
     }

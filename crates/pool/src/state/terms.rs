@@ -1,5 +1,6 @@
 //! What goes into a transition and what comes out of it.
 
+use std::num::NonZeroU64;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
@@ -65,7 +66,7 @@ pub(crate) struct HolderKey(pub(super) usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Asker {
     pub(crate) location: &'static Location<'static>,
-    pub(crate) task: Option<u64>,
+    pub(crate) task: Option<NonZeroU64>,
 }
 
 /// Who holds a lease.
@@ -75,11 +76,13 @@ pub(crate) struct HeldSince {
     pub(crate) since: Instant,
 }
 
-/// A lease in the table of leases.
+/// A lease in the table of leases. Aligned so that each is on a cache line of its own: threads that lend
+/// and return at the same time touch different ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(align(64))]
 pub(super) struct Lent {
     pub(super) held: HeldSince,
-    pub(super) task: Option<u64>,
+    pub(super) task: Option<NonZeroU64>,
     /// What the connection knows as well: it cannot be asked while it is out.
     pub(super) expires: Option<Instant>,
     pub(super) marked: bool,
@@ -111,6 +114,8 @@ impl<C> Conn<C> {
 pub(crate) struct Granted<C> {
     pub(crate) conn: Conn<C>,
     pub(crate) holder: HolderKey,
+    /// Since when: nobody else can have it from then on.
+    pub(crate) since: Instant,
 }
 
 /// A connection that was just opened.
@@ -285,7 +290,7 @@ pub(crate) struct Actions<C, W> {
 }
 
 impl<C, W> Actions<C, W> {
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self {
             wake: None,
             wake_more: Vec::new(),

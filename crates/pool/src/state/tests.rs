@@ -99,7 +99,7 @@ fn rule_20_the_walk_of_six_leases_leaves_three_idle() {
     let mut held = lend(&mut state, 6);
     assert_eq!(numbers(&state), (6, 0, 0));
     let mut put_back = |state: &mut Books| {
-        let Granted { conn, holder } = held.pop().unwrap();
+        let Granted { conn, holder, .. } = held.pop().unwrap();
         let closing = state.put(holder, conn, origin()).close.len();
         for _ in 0..closing {
             drop(state.closed(origin()));
@@ -133,7 +133,7 @@ fn rule_31_invalidation_replaces_all_older_connections_and_no_younger_one() {
     let mut state = Books::new(limits(3, 0));
     let mut held = lend(&mut state, 3);
     let mut dead = held.pop().unwrap();
-    for Granted { conn, holder } in held {
+    for Granted { conn, holder, .. } in held {
         drop(state.put(holder, conn, origin()));
     }
     drop(state.retire(dead.holder, &mut dead.conn, origin()));
@@ -283,7 +283,7 @@ fn rule_27_a_connection_is_too_old_from_its_expiry_on_and_not_before() {
     let end = origin() + Duration::from_secs(90);
     for (now, lent) in [(end - Duration::from_nanos(1), true), (end, false)] {
         let mut state = ageing(1, 0);
-        let Granted { conn, holder } = lend(&mut state, 1).remove(0);
+        let Granted { conn, holder, .. } = lend(&mut state, 1).remove(0);
         drop(state.put(holder, conn, origin()));
         let (asked, actions) = state.acquire(now, request(Place::Tail), || 1);
         assert_eq!(matches!(asked, Asked::Ready(_)), lent);
@@ -304,7 +304,7 @@ fn f16_a_connection_that_is_due_goes_when_it_comes_back_also_while_others_wait()
     assert!(matches!(asked, Asked::Queued(_)));
     let returned: Vec<_> = held
         .drain(..)
-        .map(|Granted { conn, holder }| state.put(holder, conn, due))
+        .map(|Granted { conn, holder, .. }| state.put(holder, conn, due))
         .map(|actions| (actions.close.len(), actions.wake))
         .collect();
     let one_goes = [(1, None), (0, Some(7))];

@@ -259,7 +259,7 @@ impl Bench {
                 Found::Granted(granted) => Caller::Holding(granted),
                 _ => Caller::Away,
             },
-            Caller::Holding(Granted { mut conn, holder }) if choice == 0 => {
+            Caller::Holding(Granted { mut conn, holder, .. }) if choice == 0 => {
                 self.model.out.remove(&index);
                 self.model.closing += 1;
                 let actions = self.state.retire(holder, &mut conn, origin());
@@ -267,7 +267,7 @@ impl Bench {
                 self.resetting.push(conn);
                 Caller::Away
             }
-            Caller::Holding(Granted { conn, holder }) => {
+            Caller::Holding(Granted { conn, holder, .. }) => {
                 self.model.leave(index);
                 let actions = self.state.put(holder, conn, origin());
                 self.perform(actions);

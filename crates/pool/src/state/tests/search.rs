@@ -166,7 +166,7 @@ impl World {
                 self.perform(actions);
             }
             Event::Put(index) => {
-                let Granted { conn, holder } = self.let_go(index);
+                let Granted { conn, holder, .. } = self.let_go(index);
                 let mut quick = self.state.clone();
                 let quickly = quick.put_ready(holder, conn.clone(), self.now);
                 let actions = self.state.put(holder, conn, self.now);
@@ -273,10 +273,18 @@ impl World {
         let waiter = u8::try_from(index).unwrap();
         let mut quick = self.state.clone();
         let request = request(place);
-        let quickly = quick.take_ready(request.asker, self.now);
+        let taken = quick.take_ready(request.asker, self.now);
+        let quickly = match place {
+            _ if taken.is_some() => taken.map(Asked::Ready),
+            Place::Tail if quick.must_queue() => {
+                let queued = quick.join_ready(request.asker, request.deadline, waiter);
+                Some(Asked::Queued(queued.key))
+            }
+            _ => None,
+        };
         let (asked, actions) = self.state.acquire(self.now, request, || waiter);
-        if let Some(granted) = quickly {
-            assert_eq!(asked, Asked::Ready(granted));
+        if let Some(quickly) = quickly {
+            assert_eq!(asked, quickly);
             assert_eq!(self.state, quick, "the quick way leads elsewhere");
             assert_eq!(actions, nothing_but(None, &actions));
         }
@@ -340,7 +348,9 @@ impl World {
     }
 
     fn retire(&mut self, index: usize) -> Conn<u8> {
-        let Granted { mut conn, holder } = self.let_go(index);
+        let Granted {
+            mut conn, holder, ..
+        } = self.let_go(index);
         let actions = self.state.retire(holder, &mut conn, self.now);
         self.perform(actions);
         conn
