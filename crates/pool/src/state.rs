@@ -25,35 +25,39 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 pub(crate) use gate::Backoff;
-pub(crate) use quick::Queued;
 use gate::Gate;
 use idle::Idle;
 use queue::{Queue, Slot};
+pub(crate) use quick::Queued;
 use slab::Slab;
 use terms::Lent;
 pub use terms::Mode;
 pub(crate) use terms::{
     Actions, Asked, Asker, Conn, Counts, Expired, Failure, Found, Granted, HeldSince, HolderKey,
-    Leak, Limits, Opened, Order, Place, Reason, Refusal, Request, Severity, Shortage, Totals,
-    WaiterKey,
+    Known, Leak, Limits, Opened, Order, Place, Ready, Reason, Refusal, Request, Severity, Shortage,
+    Totals, WaiterKey,
 };
 
 /// The newest connect times that are kept for [`State::take_connect_times`].
 const CONNECT_TIMES: usize = 1024;
 
 /// All that the pool knows. See the module's documentation.
+///
+/// In this order in memory: what changes with every lease comes first and lies close together, because
+/// threads that lend and return at the same time pull each of its cache lines back and forth.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[repr(C)]
 pub(crate) struct State<C, W, E> {
-    limits: Limits,
-    mode: Mode,
-    generation: u64,
     /// Whether lending what is idle, queueing for what is lent, and taking back what is clean are all that
     /// there is to do, as far as the last thorough transition saw: see [`quick`].
     steady: bool,
+    mode: Mode,
+    generation: u64,
     /// All of this generation.
     idle: Idle<C>,
-    queue: Queue<C, W, E>,
     holders: Slab<Lent>,
+    queue: Queue<C, W, E>,
+    totals: Totals,
     opening: usize,
     /// Connections that are being reset or closed: their slots are not free yet.
     closing: usize,
@@ -61,12 +65,12 @@ pub(crate) struct State<C, W, E> {
     /// limits were lowered; `max_open` otherwise.
     ceiling: usize,
     refill: usize,
-    gate: Gate<E>,
-    /// The timer that the shell runs for the gate.
-    timer: Option<Instant>,
     /// The earliest deadline of those who wait, or earlier.
     alarm: Option<Instant>,
-    totals: Totals,
+    /// The timer that the shell runs for the gate.
+    timer: Option<Instant>,
+    limits: Limits,
+    gate: Gate<E>,
     connect_times: VecDeque<Duration>,
 }
 
@@ -189,10 +193,8 @@ impl<C, W, E: Clone> State<C, W, E> {
         let mut actions = Actions::none();
         match self.queue.remove(key) {
             Slot::Waiting(waker) => actions.spent = Some(waker),
-            Slot::Granted(Granted {
-                mut conn, holder, ..
-            }) => {
-                self.end_lease(holder, &mut conn, &mut actions);
+            Slot::Granted(granted) => {
+                let conn = self.end_lease(granted, &mut actions);
                 self.place(conn, now, &mut actions);
             }
             Slot::Failed(_) | Slot::Refused(_) => {}
@@ -202,16 +204,11 @@ impl<C, W, E: Clone> State<C, W, E> {
     }
 
     /// Takes back a clean connection.
-    pub(crate) fn put(
-        &mut self,
-        holder: HolderKey,
-        mut conn: Conn<C>,
-        now: Instant,
-    ) -> Actions<C, W> {
+    pub(crate) fn put(&mut self, granted: Granted<C>, now: Instant) -> Actions<C, W> {
         let mut actions = Actions::none();
         self.totals.leases_returned += 1;
-        self.end_lease(holder, &mut conn, &mut actions);
-        conn.last_used = now;
+        let mut conn = self.end_lease(granted, &mut actions);
+        conn.works_at(now);
         self.gate.prove(now);
         self.place(conn, now, &mut actions);
         self.settle(now, &mut actions);
@@ -220,25 +217,20 @@ impl<C, W, E: Clone> State<C, W, E> {
 
     /// Ends a lease whose connection must be reset before anyone else may have it, or be closed. The
     /// slot stays taken until [`State::restore`], [`State::lost`] or [`State::closed`].
-    pub(crate) fn retire(
-        &mut self,
-        holder: HolderKey,
-        conn: &mut Conn<C>,
-        now: Instant,
-    ) -> Actions<C, W> {
+    pub(crate) fn retire(&mut self, granted: Granted<C>, now: Instant) -> (Conn<C>, Actions<C, W>) {
         let mut actions = Actions::none();
         self.totals.leases_returned += 1;
-        self.end_lease(holder, conn, &mut actions);
+        let conn = self.end_lease(granted, &mut actions);
         self.closing += 1;
         self.settle(now, &mut actions);
-        actions
+        (conn, actions)
     }
 
     /// Takes back a connection that was reset.
     pub(crate) fn restore(&mut self, mut conn: Conn<C>, now: Instant) -> Actions<C, W> {
         let mut actions = Actions::none();
         self.end_closing();
-        conn.last_used = now;
+        conn.works_at(now);
         self.gate.prove(now);
         self.place(conn, now, &mut actions);
         self.settle(now, &mut actions);
@@ -272,13 +264,15 @@ impl<C, W, E: Clone> State<C, W, E> {
         }
         let took = now.saturating_duration_since(opened.begun);
         self.connect_times.push_back(took);
-        let conn = Conn {
+        let conn = Box::new(Known {
             expires: self.limits.expiry(opened.begun, opened.jitter),
             value: opened.value,
+            holder: HolderKey::NONE,
+            lent_since: now,
             generation: opened.generation,
             last_used: now,
             marked: false,
-        };
+        });
         self.place(conn, now, &mut actions);
         self.settle(now, &mut actions);
         actions
@@ -394,29 +388,41 @@ impl<C, W, E: Clone> State<C, W, E> {
 
     #[inline]
     fn lend(&mut self, conn: Conn<C>, asker: Asker, now: Instant) -> Granted<C> {
+        self.enter_lease(conn, asker, now).grant(now)
+    }
+
+    #[inline]
+    fn enter_lease(&mut self, conn: Conn<C>, asker: Asker, now: Instant) -> Ready<C> {
+        // Where nothing grows too old the connection need not be looked at: see `Ready`.
+        let (expires, marked) = match self.limits.recycle {
+            None => (None, false),
+            Some(_) => (conn.expires, conn.marked),
+        };
         let holder = self.holders.insert(Lent {
             held: HeldSince {
                 location: asker.location,
                 since: now,
             },
             task: asker.task,
-            expires: conn.expires,
-            marked: conn.marked,
+            expires,
+            marked,
             suspected: false,
         });
-        Granted {
+        Ready {
             conn,
             holder: HolderKey(holder),
-            since: now,
         }
     }
 
-    fn end_lease(&mut self, holder: HolderKey, conn: &mut Conn<C>, actions: &mut Actions<C, W>) {
-        let lent = self.holders.remove(holder.0);
+    fn end_lease(&mut self, granted: Granted<C>, actions: &mut Actions<C, W>) -> Conn<C> {
+        let mut conn = granted.conn;
+        let lent = self.holders.remove(conn.holder.0);
+        conn.end_lease();
         conn.marked |= lent.marked;
         if lent.suspected {
             actions.leaks.push(Leak::Returned(lent.held));
         }
+        conn
     }
 
     fn end_opening(&mut self, actions: &mut Actions<C, W>) {

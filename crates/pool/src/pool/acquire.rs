@@ -15,17 +15,16 @@ use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep_until};
 use tracing::Span;
 use tracing::field::Empty;
+use tracing::level_filters::LevelFilter;
 
 use super::lease::Lease;
 use super::shell::{Answer, Quick, Wait};
 use super::vet::{Checks, Unfit, Vetting, vet};
-use super::{Inner, Snapshot, now};
+use super::{Share, Snapshot, now};
 use crate::connector::Connector;
 use crate::error::AcquireError;
 use crate::hooks::HookError;
-use crate::state::{
-    Asked, Asker, Expired, Found, Granted, Place, Request, Shortage, WaiterKey,
-};
+use crate::state::{Asked, Asker, Expired, Found, Granted, Place, Request, Shortage, WaiterKey};
 
 /// A hook that rejects this many connections would reject any: SQLAlchemy gives up after as many
 /// (rule 32).
@@ -35,27 +34,45 @@ const REJECTIONS_MAX: u8 = 2;
 #[must_use = "an acquire does nothing until it is awaited"]
 pub struct Acquire<C: Connector> {
     /// None once the lease took it over.
-    inner: Option<Arc<Inner<C>>>,
+    inner: Option<Arc<Share<C>>>,
     location: &'static Location<'static>,
     budget: Duration,
     /// When the first poll was; none before.
     begun: Option<Instant>,
     wait: Wait,
-    /// What checks the connection that it got.
-    vetting: Option<Vetting<C>>,
-    /// Only an acquire needs one that must wait on a runtime other than the pool's.
-    timer: Option<Pin<Box<Sleep>>>,
-    /// Whether the wait was measured: it ends once, also when a ping sends the acquire back.
-    measured: bool,
-    /// Connections that the hook did not want.
-    rejected: u8,
+    /// What few acquires need: apart, so that the others are small.
+    rare: Option<Box<Rare<C>>>,
+}
+
+/// See [`Acquire::rare`].
+struct Rare<C: Connector> {
     /// Whether the last connection of a pool in use is left to others.
     sparing: bool,
-    /// Whether this future ends the wait at its deadline.
-    timed: bool,
-    /// Whether the pool wakes it then.
-    has_alarm: bool,
+    /// Whether somebody else watches the deadline.
+    untimed: bool,
+    /// Whether the wait was measured: it ends once, also when a ping sends the acquire back.
+    measured: bool,
+    /// What checks the connection that it got.
+    vetting: Option<Vetting<C>>,
+    /// Ends the wait where the pool's alarm does not: on a runtime other than the pool's.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Connections that the hook did not want.
+    rejected: u8,
     span: Span,
+}
+
+impl<C: Connector> Rare<C> {
+    fn new() -> Box<Self> {
+        Box::new(Self {
+            sparing: false,
+            untimed: false,
+            measured: false,
+            vetting: None,
+            timer: None,
+            rejected: 0,
+            span: Span::none(),
+        })
+    }
 }
 
 type Outcome<C> = Result<Lease<C>, AcquireError<<C as Connector>::Error>>;
@@ -66,22 +83,15 @@ type Served<C> =
 
 impl<C: Connector> Acquire<C> {
     #[inline]
-    pub(super) fn new(inner: Arc<Inner<C>>, location: &'static Location<'static>) -> Self {
+    pub(super) fn new(inner: Arc<Share<C>>, location: &'static Location<'static>) -> Self {
         let budget = inner.config.pool_timeout;
         Self {
             inner: Some(inner),
             location,
             budget,
             begun: None,
-            wait: Wait::Ask(Place::Tail),
-            vetting: None,
-            timer: None,
-            measured: false,
-            rejected: 0,
-            sparing: false,
-            timed: true,
-            has_alarm: false,
-            span: Span::none(),
+            wait: Wait::Ask,
+            rare: None,
         }
     }
 
@@ -93,20 +103,21 @@ impl<C: Connector> Acquire<C> {
 
     /// Leaves the last connection of a pool in use to others: fails at once instead.
     pub(crate) fn sparing(mut self) -> Self {
-        self.sparing = true;
+        self.rare().sparing = true;
         self
     }
 
     /// Leaves the deadline to a caller that watches another clock, and calls [`Acquire::give_up`].
     pub(crate) fn untimed(mut self) -> Self {
-        self.timed = false;
+        self.rare().untimed = true;
         self
     }
 
     /// Makes the next poll end the wait, whatever the time is.
     pub(crate) fn give_up(&mut self) {
-        self.timed = true;
-        self.timer = None;
+        let rare = self.rare();
+        rare.untimed = false;
+        rare.timer = None;
         self.budget = Duration::ZERO;
     }
 
@@ -119,16 +130,25 @@ impl<C: Connector> Acquire<C> {
         &self.inner().handle
     }
 
-    fn inner(&self) -> &Arc<Inner<C>> {
+    fn inner(&self) -> &Arc<Share<C>> {
         let inner = self.inner.as_ref();
         inner.expect("bug: an acquire was used after it ended")
+    }
+
+    fn rare(&mut self) -> &mut Rare<C> {
+        self.rare.get_or_insert_with(Rare::new)
+    }
+
+    fn is(&self, what: impl FnOnce(&Rare<C>) -> bool) -> bool {
+        self.rare.as_deref().is_some_and(what)
     }
 
     #[inline]
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<C>> {
         loop {
             let served = match self.wait {
-                Wait::Ask(place) => self.ask(place, cx),
+                Wait::Ask => self.ask(Place::Tail, cx),
+                Wait::AskAgain => self.ask(Place::Head, cx),
                 Wait::Queued(key) => self.poll_queue(key, cx),
                 Wait::Over => match ready!(self.poll_vetting(cx)) {
                     Ok(Some(lease)) => return Poll::Ready(Ok(lease)),
@@ -163,19 +183,21 @@ impl<C: Connector> Acquire<C> {
             location: self.location,
             task: task::current(),
         };
-        if self.sparing {
+        if self.is(|rare| rare.sparing) {
             return self.ask_thoroughly(asker, place, now, cx);
         }
         let inner = self.inner.as_ref();
         let inner = inner.expect("bug: an acquire was used after it ended");
         // Only those who wait need to know it.
         let deadline = || {
+            let untimed = self.rare.as_deref().is_some_and(|rare| rare.untimed);
             let deadline = self.begun?.checked_add(self.budget);
-            deadline.filter(|_| self.timed && is_driven(&inner.handle))
+            deadline.filter(|_| !untimed && is_driven(&inner.handle))
         };
-        let asked = inner
-            .shell
-            .ask_quickly(&mut self.wait, asker, place, now, deadline, cx.waker());
+        let asked =
+            inner
+                .shell
+                .ask_quickly(&mut self.wait, asker, place, now, deadline, cx.waker());
         match asked {
             Quick::Ready(granted) => Poll::Ready(Ok(granted)),
             Quick::Queued {
@@ -183,12 +205,10 @@ impl<C: Connector> Acquire<C> {
                 has_alarm,
                 set_alarm,
             } => {
-                self.has_alarm = has_alarm;
                 if set_alarm {
                     inner.set_alarm();
                 }
-                // With no budget the wait ends here.
-                self.poll_waiting(key, now, cx)
+                self.begin_waiting(key, has_alarm, now, cx)
             }
             Quick::No => self.ask_thoroughly(asker, place, now, cx),
         }
@@ -205,13 +225,15 @@ impl<C: Connector> Acquire<C> {
         let inner = self.inner.as_ref();
         let inner = inner.expect("bug: an acquire was used after it ended");
         let deadline = self.begun.and_then(|begun| begun.checked_add(self.budget));
-        let deadline = deadline.filter(|_| self.timed && is_driven(&inner.handle));
+        let untimed = self.is(|rare| rare.untimed);
+        let deadline = deadline.filter(|_| !untimed && is_driven(&inner.handle));
         let request = Request {
             asker,
             place,
             deadline,
         };
-        let spares = self.sparing.then_some(refusal::can_spare_one as fn(&_) -> _);
+        let sparing = self.is(|rare| rare.sparing);
+        let spares = sparing.then_some(refusal::can_spare_one as fn(&_) -> _);
         let answer = inner
             .shell
             .ask(&mut self.wait, request, now, cx.waker(), spares);
@@ -223,12 +245,11 @@ impl<C: Connector> Acquire<C> {
             Ok(answer) => answer,
             Err(counts) => return Poll::Ready(Err(self.nothing_to_spare(&counts))),
         };
-        self.has_alarm = deadline.is_some();
         inner.perform(actions);
         let counts = || refused_at.expect("bug: a refusal without its numbers");
         match asked {
             Asked::Ready(granted) => Poll::Ready(Ok(granted)),
-            Asked::Queued(key) => self.poll_waiting(key, now, cx),
+            Asked::Queued(key) => self.begin_waiting(key, deadline.is_some(), now, cx),
             Asked::Refused(refusal) => Poll::Ready(Err(refusal::refused(refusal))),
             Asked::QueueFull { waiting } => Poll::Ready(Err(AcquireError::QueueFull {
                 waiting,
@@ -255,6 +276,26 @@ impl<C: Connector> Acquire<C> {
         })
     }
 
+    #[inline]
+    fn begin_waiting(
+        &mut self,
+        key: WaiterKey,
+        has_alarm: bool,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Served<C>> {
+        let untimed = self.is(|rare| rare.untimed);
+        if !has_alarm
+            && !untimed
+            && let Some(deadline) = self.begun.and_then(|begun| begun.checked_add(self.budget))
+        {
+            // The caller's runtime turns its own timers; the pool's may be one that nobody drives.
+            self.rare().timer = Some(Box::pin(sleep_until(deadline.into())));
+        }
+        // With no budget the wait ends here.
+        self.poll_waiting(key, now, cx)
+    }
+
     /// Goes on waiting, or ends the wait at its deadline.
     fn poll_waiting(
         &mut self,
@@ -279,36 +320,31 @@ impl<C: Connector> Acquire<C> {
 
     fn poll_deadline(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let begun = self.begun.expect("bug: waits before its first poll");
-        let Some(deadline) = begun.checked_add(self.budget).filter(|_| self.timed) else {
-            return Poll::Pending;
-        };
-        if self.timer.is_none() {
-            if deadline <= now {
-                return Poll::Ready(());
-            }
-            if self.has_alarm {
-                return Poll::Pending;
-            }
-            // The caller's runtime turns its own timers; the pool's may be one that nobody drives.
-            self.timer = Some(Box::pin(sleep_until(deadline.into())));
+        let deadline = begun.checked_add(self.budget);
+        let over = deadline.is_some_and(|deadline| deadline <= now);
+        match self.rare.as_deref_mut() {
+            Some(Rare { untimed: true, .. }) => Poll::Pending,
+            _ if over => Poll::Ready(()),
+            Some(Rare {
+                timer: Some(timer), ..
+            }) => timer.as_mut().poll(cx),
+            _ => Poll::Pending,
         }
-        let timer = self.timer.as_mut().expect("bug: no timer");
-        timer.as_mut().poll(cx)
     }
 
     /// Makes a lease of a connection, or begins what it must pass first.
     #[inline]
     fn check(&mut self, granted: Granted<C::Connection>) -> Option<Lease<C>> {
-        let waited = self.measure(granted.since);
-        if !self.span.is_disabled() {
+        let waited = self.measure(granted.since());
+        if self.rare.is_some() {
             self.note_grant(waited, &granted.conn.value);
         }
-        let ping = self.needs_ping(granted.conn.last_used, granted.since);
+        let ping = self.needs_ping(granted.conn.last_used, granted.since());
         let inner = self.inner.take();
         let inner = inner.expect("bug: an acquire was used after it ended");
         if !ping && inner.hooks.acquire.is_none() {
-            if !self.span.is_disabled() {
-                self.span.record("outcome", "ok");
+            if let Some(rare) = &self.rare {
+                rare.span.record("outcome", "ok");
             }
             return Some(Lease::new(inner, granted, self.location));
         }
@@ -327,7 +363,10 @@ impl<C: Connector> Acquire<C> {
             left
         };
         let checks = Checks { ping, within };
-        self.vetting = Some(Box::pin(vet(Arc::clone(self.inner()), lease, checks)));
+        let vetting = Box::pin(vet(Arc::clone(self.inner()), lease, checks));
+        let rare = self.rare();
+        rare.measured = true;
+        rare.vetting = Some(vetting);
     }
 
     /// Goes on checking. None means that the connection was not fit.
@@ -336,25 +375,27 @@ impl<C: Connector> Acquire<C> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Lease<C>>, AcquireError<C::Error>>> {
-        let vetting = self.vetting.as_mut();
+        let rare = self.rare.as_mut();
+        let rare = rare.expect("bug: an acquire was polled after it ended");
+        let vetting = rare.vetting.as_mut();
         let vetting = vetting.expect("bug: an acquire was polled after it ended");
-        let unfit = match ready!(vetting.as_mut().poll(cx)) {
+        let vetted = ready!(vetting.as_mut().poll(cx));
+        rare.vetting = None;
+        let unfit = match vetted {
             Ok(lease) => {
-                self.vetting = None;
-                self.span.record("outcome", "ok");
+                rare.span.record("outcome", "ok");
                 return Poll::Ready(Ok(Some(lease)));
             }
             Err(unfit) => unfit,
         };
-        self.vetting = None;
         if let Unfit::Hook(cause) = unfit {
-            self.rejected += 1;
+            rare.rejected += 1;
             let out_of_time = matches!(cause, HookError::TimedOut { .. });
-            if out_of_time || self.rejected == REJECTIONS_MAX {
+            if out_of_time || rare.rejected == REJECTIONS_MAX {
                 return Poll::Ready(Err(AcquireError::Hook { cause }));
             }
         }
-        self.wait = Wait::Ask(Place::Head);
+        self.wait = Wait::AskAgain;
         Poll::Ready(Ok(None))
     }
 
@@ -383,8 +424,7 @@ impl<C: Connector> Acquire<C> {
     fn measure(&mut self, now: Instant) -> Duration {
         let begun = self.begun.expect("bug: ends before its first poll");
         let waited = now.saturating_duration_since(begun);
-        if !self.measured {
-            self.measured = true;
+        if !self.is(|rare| rare.measured) {
             self.inner().meters.queue_wait(waited);
         }
         waited
@@ -392,32 +432,46 @@ impl<C: Connector> Acquire<C> {
 
     #[inline]
     fn open_span(&mut self) {
-        self.span = tracing::debug_span!(
+        // Where nobody listens at all the macro costs more than the rest of an acquire's books.
+        if LevelFilter::current() >= LevelFilter::DEBUG {
+            self.open_span_for_listeners();
+        }
+    }
+
+    #[cold]
+    fn open_span_for_listeners(&mut self) {
+        let span = tracing::debug_span!(
             "acquire",
             pool = self.inner().config.name,
             wait_us = Empty,
             pid = Empty,
             outcome = Empty,
         );
+        if !span.is_disabled() {
+            self.rare().span = span;
+        }
     }
 
     #[cold]
     fn note_grant(&self, waited: Duration, connection: &C::Connection) {
-        self.span.record("wait_us", micros(waited));
+        let Some(rare) = &self.rare else { return };
+        rare.span.record("wait_us", micros(waited));
         let pid = self.inner().connector.pid(connection);
-        self.span.record("pid", pid);
+        rare.span.record("pid", pid);
     }
 
     #[cold]
     fn note_refusal(&mut self, error: &AcquireError<C::Error>) {
-        if self.sparing {
+        if self.is(|rare| rare.sparing) {
             return;
         }
         let kind = error.kind();
         let waited = self.measure(now());
         self.inner().meters.error(kind);
-        self.span.record("wait_us", micros(waited));
-        self.span.record("outcome", kind.as_str());
+        if let Some(rare) = &self.rare {
+            rare.span.record("wait_us", micros(waited));
+            rare.span.record("outcome", kind.as_str());
+        }
     }
 }
 
@@ -460,11 +514,12 @@ impl<C: Connector> Drop for Acquire<C> {
 
 impl<C: Connector> fmt::Debug for Acquire<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let step = match (self.wait, &self.vetting) {
-            (Wait::Ask(_), _) => "not asked yet",
-            (Wait::Queued(_), _) => "queued",
-            (Wait::Over, Some(_)) => "being checked",
-            (Wait::Over, None) => "done",
+        let vetting = self.is(|rare| rare.vetting.is_some());
+        let step = match self.wait {
+            Wait::Ask | Wait::AskAgain => "not asked yet",
+            Wait::Queued(_) => "queued",
+            Wait::Over if vetting => "being checked",
+            Wait::Over => "done",
         };
         f.debug_struct("Acquire")
             .field("location", &self.location)

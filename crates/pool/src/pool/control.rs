@@ -92,7 +92,8 @@ impl<C: Connector> Pool<C> {
         resized.validate_sizes()?;
         let limits = resized.limits();
         let (pool_size, max_open) = (limits.pool_size, limits.max_open);
-        self.inner.change(|books| books.resize(pool_size, max_open, now()));
+        self.inner
+            .change(|books| books.resize(pool_size, max_open, now()));
         Ok(())
     }
 
@@ -143,7 +144,10 @@ impl<C: Connector> Pool<C> {
             .inner
             .wait_until(deadline, Books::<C>::is_drained)
             .await;
-        let (holders, counts) = (self.inner.holders(), self.inner.shell.read(Books::<C>::counts));
+        let (holders, counts) = (
+            self.inner.holders(),
+            self.inner.shell.read(Books::<C>::counts),
+        );
         if !in_time {
             self.inner.advance(Phase::CutShort);
         }

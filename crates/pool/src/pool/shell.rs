@@ -9,11 +9,13 @@ use std::time::Instant;
 
 use super::sync::{Mutex, MutexGuard};
 use crate::state::{
-    Actions, Asked, Asker, Conn, Counts, Expired, Found, Granted, HolderKey, Place, Queued,
-    Request, State, WaiterKey,
+    Actions, Asked, Asker, Counts, Expired, Found, Granted, Place, Queued, Request, State,
+    WaiterKey,
 };
 
-/// The books, which one thread at a time changes.
+/// The books, which one thread at a time changes. Aligned so that what others read lies on other cache
+/// lines than what changes all the time, also where lines are fetched in pairs.
+#[repr(align(128))]
 pub(crate) struct Shell<C, E> {
     books: Mutex<State<C, Waker, E>>,
     /// Called when a transition has panicked.
@@ -23,8 +25,10 @@ pub(crate) struct Shell<C, E> {
 /// Where an acquire stands with the books.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// To be asked for, from this place in the queue.
-    Ask(Place),
+    /// To be asked for.
+    Ask,
+    /// To be asked for again, before all others: what it was served with turned out dead.
+    AskAgain,
     Queued(WaiterKey),
     /// It has what it waited for, or will not get it.
     Over,
@@ -107,9 +111,10 @@ impl<C, E: Clone> Shell<C, E> {
         waker: &Waker,
     ) -> Quick<C> {
         let mut books = self.lock();
-        if let Some(granted) = books.take_ready(asker, now) {
+        if let Some(ready) = books.take_ready(asker, now) {
+            drop(books);
             *wait = Wait::Over;
-            return Quick::Ready(granted);
+            return Quick::Ready(ready.grant(now));
         }
         if place == Place::Head || !books.must_queue() {
             return Quick::No;
@@ -185,11 +190,7 @@ impl<C, E: Clone> Shell<C, E> {
     }
 
     /// Ends a wait at its deadline, and tells the numbers of that moment: it counts among those who wait.
-    pub(super) fn expire(
-        &self,
-        wait: &mut Wait,
-        key: WaiterKey,
-    ) -> (Expired<C, Waker, E>, Counts) {
+    pub(super) fn expire(&self, wait: &mut Wait, key: WaiterKey) -> (Expired<C, Waker, E>, Counts) {
         let mut books = self.lock();
         let counts = books.counts();
         *wait = Wait::Over;
@@ -200,20 +201,15 @@ impl<C, E: Clone> Shell<C, E> {
     pub(super) fn leave(&self, wait: &mut Wait, now: Instant) -> Option<Actions<C, Waker>> {
         match std::mem::replace(wait, Wait::Over) {
             Wait::Queued(key) => Some(self.change(|books| books.cancel(key, now))),
-            Wait::Ask(_) | Wait::Over => None,
+            Wait::Ask | Wait::AskAgain | Wait::Over => None,
         }
     }
 
     /// Takes back a clean connection, and wakes whom it serves. Returns what else is to be done.
     #[inline]
-    pub(super) fn put(
-        &self,
-        holder: HolderKey,
-        conn: Conn<C>,
-        now: Instant,
-    ) -> Option<Actions<C, Waker>> {
+    pub(super) fn put(&self, granted: Granted<C>, now: Instant) -> Option<Actions<C, Waker>> {
         let mut books = self.lock();
-        match books.put_ready(holder, conn, now) {
+        match books.put_ready(granted, now) {
             Ok(waker) => {
                 drop(books);
                 if let Some(waker) = waker {
@@ -221,8 +217,8 @@ impl<C, E: Clone> Shell<C, E> {
                 }
                 None
             }
-            Err(conn) => {
-                let mut actions = books.put(holder, conn, now);
+            Err(granted) => {
+                let mut actions = books.put(granted, now);
                 drop(books);
                 actions.wake_all();
                 Some(actions)

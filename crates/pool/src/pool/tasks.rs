@@ -291,7 +291,10 @@ impl<C: Connector> Inner<C> {
         let inner = Arc::downgrade(self);
         let phase = self.phase.subscribe();
         let keep = async move {
-            while let Some(alarm) = inner.upgrade().map(|inner| inner.shell.read(Books::<C>::alarm)) {
+            while let Some(alarm) = inner
+                .upgrade()
+                .map(|inner| inner.shell.read(Books::<C>::alarm))
+            {
                 match alarm {
                     None => earlier.notified().await,
                     Some(at) => tokio::select! {

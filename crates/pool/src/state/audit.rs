@@ -1,15 +1,15 @@
 //! What must hold after every transition, whatever it costs to check; and what the search needs.
 
-use super::{Conn, Mode, Reason, State, Totals};
+use super::{Known, Mode, Reason, State, Totals};
 
 impl<C, W, E: Clone> State<C, W, E> {
-    pub(crate) fn idle(&self) -> impl Iterator<Item = &Conn<C>> {
+    pub(crate) fn idle(&self) -> impl Iterator<Item = &Known<C>> {
         self.idle.iter()
     }
 
     /// Returns the connections of the grants that nobody has taken.
-    pub(crate) fn granted(&self) -> impl Iterator<Item = &Conn<C>> {
-        self.queue.grants().map(|granted| &granted.conn)
+    pub(crate) fn granted(&self) -> impl Iterator<Item = &Known<C>> {
+        self.queue.grants().map(|granted| &*granted.conn)
     }
 
     pub(crate) fn audit(&self) {

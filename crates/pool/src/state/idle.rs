@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Conn, Order};
+use super::{Conn, Known, Order};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Idle<C> {
@@ -50,8 +50,8 @@ impl<C> Idle<C> {
         self.marked
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Conn<C>> {
-        self.conns.iter()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Known<C>> {
+        self.conns.iter().map(|conn| &**conn)
     }
 
     pub(crate) fn set_keep(&mut self, keep: usize, now: Instant) {
@@ -71,7 +71,7 @@ impl<C> Idle<C> {
     pub(crate) fn pop_if(
         &mut self,
         order: Order,
-        wanted: impl FnOnce(&Conn<C>) -> bool,
+        wanted: impl FnOnce(&Known<C>) -> bool,
     ) -> Option<Conn<C>> {
         let next = match order {
             Order::Fifo => self.conns.front(),
@@ -87,7 +87,9 @@ impl<C> Idle<C> {
             Order::Fifo => self.conns.pop_front(),
             Order::Lifo => self.conns.pop_back(),
         }?;
-        self.marked -= usize::from(conn.marked);
+        if self.marked > 0 {
+            self.marked -= usize::from(conn.marked);
+        }
         if !self.surplus.is_empty() {
             self.surplus.truncate(self.surplus());
         }
@@ -98,7 +100,7 @@ impl<C> Idle<C> {
     pub(crate) fn take(
         &mut self,
         count: usize,
-        unwanted: impl Fn(&Conn<C>) -> bool,
+        unwanted: impl Fn(&Known<C>) -> bool,
     ) -> Vec<Conn<C>> {
         let mut taken = Vec::new();
         let mut at = 0;
@@ -155,17 +157,20 @@ impl<C> Idle<C> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::HolderKey;
     use super::super::tests::origin;
     use super::*;
 
     fn conn(value: u8) -> Conn<u8> {
-        Conn {
+        Box::new(Known {
             value,
+            holder: HolderKey::NONE,
+            lent_since: origin(),
             generation: 0,
             last_used: origin(),
             expires: None,
             marked: false,
-        }
+        })
     }
 
     fn at(secs: u64) -> Instant {

@@ -9,7 +9,7 @@
 use std::time::Instant;
 
 use super::queue::Slot;
-use super::{Asker, Conn, Gate, Granted, HolderKey, Mode, State, WaiterKey};
+use super::{Asker, Gate, Granted, Known, Mode, Ready, State, WaiterKey};
 
 /// A place in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,16 +22,18 @@ pub(crate) struct Queued {
 impl<C, W, E: Clone> State<C, W, E> {
     /// Lends an idle connection, if there is one and nothing but that is to be done.
     #[inline]
-    pub(crate) fn take_ready(&mut self, asker: Asker, now: Instant) -> Option<Granted<C>> {
+    pub(crate) fn take_ready(&mut self, asker: Asker, now: Instant) -> Option<Ready<C>> {
         if !self.steady {
             return None;
         }
         let order = self.limits.order;
-        let conn = self.idle.pop_if(order, |conn| !conn.has_expired(now))?;
+        let ages = self.limits.recycle.is_some();
+        let fresh = |conn: &Known<C>| !ages || !conn.has_expired(now);
+        let conn = self.idle.pop_if(order, fresh)?;
         self.totals.leases_issued += 1;
-        let granted = self.lend(conn, asker, now);
+        let ready = self.enter_lease(conn, asker, now);
         self.check();
-        Some(granted)
+        Some(ready)
     }
 
     /// Returns whether a newcomer can but queue, and nothing else is to be done: nothing is idle, and nothing
@@ -46,7 +48,12 @@ impl<C, W, E: Clone> State<C, W, E> {
 
     /// Queues behind all others, where one [must](Self::must_queue).
     #[inline]
-    pub(crate) fn join_ready(&mut self, asker: Asker, deadline: Option<Instant>, waker: W) -> Queued {
+    pub(crate) fn join_ready(
+        &mut self,
+        asker: Asker,
+        deadline: Option<Instant>,
+        waker: W,
+    ) -> Queued {
         let set_alarm = deadline.is_some_and(|deadline| self.advance_alarm(deadline));
         let key = self.queue.push_back(waker, asker, deadline);
         self.check();
@@ -57,15 +64,15 @@ impl<C, W, E: Clone> State<C, W, E> {
     /// got it.
     ///
     /// # Errors
-    /// The connection, when [`State::put`] must see to it.
+    /// The lease, when [`State::put`] must see to it.
     #[inline]
     pub(crate) fn put_ready(
         &mut self,
-        holder: HolderKey,
-        mut conn: Conn<C>,
+        granted: Granted<C>,
         now: Instant,
-    ) -> Result<Option<W>, Conn<C>> {
-        let lent = self.holders.get(holder.0);
+    ) -> Result<Option<W>, Granted<C>> {
+        let conn = &*granted.conn;
+        let lent = self.holders.get(conn.holder.0);
         if !self.steady
             || conn.generation != self.generation
             || conn.has_expired(now)
@@ -73,18 +80,20 @@ impl<C, W, E: Clone> State<C, W, E> {
             || lent.marked
             || lent.suspected
         {
-            return Err(conn);
+            return Err(granted);
         }
         let waiter = self.queue.head();
         // Those who go on waiting wait for what is lent, not for what could be opened.
         let serves = waiter.is_some() && self.open() == self.limits.max_open;
         let rests = waiter.is_none() && self.idle.len() < self.limits.pool_size;
         if !serves && !rests {
-            return Err(conn);
+            return Err(granted);
         }
         self.totals.leases_returned += 1;
-        let _ = self.holders.remove(holder.0);
-        conn.last_used = now;
+        let mut conn = granted.conn;
+        let _ = self.holders.remove(conn.holder.0);
+        conn.end_lease();
+        conn.works_at(now);
         let Some(asker) = waiter else {
             self.idle.push(conn, now);
             self.check();
@@ -142,13 +151,13 @@ mod tests {
     #[test]
     fn what_is_ready_is_lent_comes_back_and_is_handed_over_quickly() {
         let mut state = one_idle(limits(1, 0));
-        let Granted { conn, holder, .. } = state.take_ready(ASKER, origin()).unwrap();
-        assert_eq!(state.put_ready(holder, conn, origin()), Ok(None));
-        let Granted { conn, holder, .. } = state.take_ready(ASKER, origin()).unwrap();
+        let granted = state.take_ready(ASKER, origin()).unwrap().grant(origin());
+        assert_eq!(state.put_ready(granted, origin()), Ok(None));
+        let granted = state.take_ready(ASKER, origin()).unwrap().grant(origin());
         assert_eq!(state.take_ready(ASKER, origin()), None);
         let Queued { key, set_alarm } = state.join_ready(ASKER, Some(origin()), 7);
         assert!(set_alarm, "it is the first");
-        assert_eq!(state.put_ready(holder, conn, origin()), Ok(Some(7)));
+        assert_eq!(state.put_ready(granted, origin()), Ok(Some(7)));
         let Found::Granted(granted) = state.poll(key, |_| None) else {
             panic!("no grant")
         };
@@ -167,7 +176,7 @@ mod tests {
             waiters_max: 1,
             ..limits(1, 0)
         });
-        full.take_ready(ASKER, origin()).unwrap();
+        full.take_ready(ASKER, origin()).unwrap().grant(origin());
         assert!(full.must_queue());
         full.join_ready(ASKER, None, 1);
         assert!(!full.must_queue());
@@ -181,8 +190,8 @@ mod tests {
         });
         assert_eq!(too_old.take_ready(ASKER, origin()), None);
         let mut stale = one_idle(limits(1, 0));
-        let Granted { conn, holder, .. } = stale.take_ready(ASKER, origin()).unwrap();
+        let granted = stale.take_ready(ASKER, origin()).unwrap().grant(origin());
         drop(stale.invalidate_all(origin()));
-        assert_eq!(stale.put_ready(holder, conn.clone(), origin()), Err(conn));
+        assert_eq!(stale.put_ready(granted.clone(), origin()), Err(granted));
     }
 }

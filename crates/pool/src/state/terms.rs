@@ -62,6 +62,11 @@ pub(crate) struct WaiterKey(pub(super) usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct HolderKey(pub(super) usize);
 
+impl HolderKey {
+    /// It is not lent.
+    pub(super) const NONE: Self = Self(usize::MAX);
+}
+
 /// Who asks: where in the code, and which task, where that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Asker {
@@ -90,10 +95,18 @@ pub(super) struct Lent {
     pub(super) suspected: bool,
 }
 
-/// A connection with what the pool knows about it.
+/// A connection with what the pool knows about it. On the heap, so that it costs next to nothing to pass it
+/// on, which is most of what a pool does.
+pub(crate) type Conn<C> = Box<Known<C>>;
+
+/// What the pool knows about a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Conn<C> {
+pub(crate) struct Known<C> {
     pub(crate) value: C,
+    /// Its lease's place in the table of leases, while it is lent.
+    pub(super) holder: HolderKey,
+    /// Since when it has been lent, while it is.
+    pub(super) lent_since: Instant,
     pub(crate) generation: u64,
     /// When it was last known to work.
     pub(crate) last_used: Instant,
@@ -103,19 +116,55 @@ pub(crate) struct Conn<C> {
     pub(crate) marked: bool,
 }
 
-impl<C> Conn<C> {
+impl<C> Known<C> {
     pub(super) fn has_expired(&self, now: Instant) -> bool {
         self.expires.is_some_and(|at| at <= now)
     }
+
+    /// Forgets the lease. What is idle looks the same whoever had it, so that a search ends.
+    #[inline]
+    pub(super) fn end_lease(&mut self) {
+        self.holder = HolderKey::NONE;
+        self.lent_since = self.last_used;
+    }
+
+    #[inline]
+    pub(super) fn works_at(&mut self, now: Instant) {
+        self.last_used = now;
+        self.lent_since = now;
+    }
 }
 
-/// A connection on its way to a borrower.
+/// A connection that is lent, or on its way to a borrower.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Granted<C> {
     pub(crate) conn: Conn<C>,
-    pub(crate) holder: HolderKey,
-    /// Since when: nobody else can have it from then on.
-    pub(crate) since: Instant,
+}
+
+/// An idle connection that was lent, and does not know it yet.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Ready<C> {
+    pub(super) conn: Conn<C>,
+    pub(super) holder: HolderKey,
+}
+
+impl<C> Ready<C> {
+    /// Tells the connection. Without the lock: another thread may have used it last, and then its cache
+    /// line takes a while to come.
+    #[inline]
+    pub(crate) fn grant(self, since: Instant) -> Granted<C> {
+        let mut conn = self.conn;
+        conn.holder = self.holder;
+        conn.lent_since = since;
+        Granted { conn }
+    }
+}
+
+impl<C> Granted<C> {
+    /// Returns since when: nobody else can have it from then on.
+    pub(crate) fn since(&self) -> Instant {
+        self.conn.lent_since
+    }
 }
 
 /// A connection that was just opened.
@@ -328,11 +377,12 @@ pub enum Mode {
 
 /// Counts since the pool was built.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[repr(C)] // Those first that change with every lease.
 pub(crate) struct Totals {
-    pub(crate) opened: u64,
-    pub(crate) closed: u64,
     pub(crate) leases_issued: u64,
     pub(crate) leases_returned: u64,
+    pub(crate) opened: u64,
+    pub(crate) closed: u64,
     /// Attempts to open a connection that failed.
     pub(crate) open_failed: u64,
     /// Waits that ended at their deadline.

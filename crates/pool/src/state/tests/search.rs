@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::{Books, limits, origin, request};
 use crate::state::{
-    Actions, Asked, Conn, Expired, Failure, Found, Granted, Limits, Mode, Opened, Order, Place,
-    Reason, Severity, WaiterKey,
+    Actions, Asked, Conn, Expired, Failure, Found, Granted, Known, Limits, Mode, Opened, Order,
+    Place, Reason, Severity, WaiterKey,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -166,10 +166,10 @@ impl World {
                 self.perform(actions);
             }
             Event::Put(index) => {
-                let Granted { conn, holder, .. } = self.let_go(index);
+                let granted = self.let_go(index);
                 let mut quick = self.state.clone();
-                let quickly = quick.put_ready(holder, conn.clone(), self.now);
-                let actions = self.state.put(holder, conn, self.now);
+                let quickly = quick.put_ready(granted.clone(), self.now);
+                let actions = self.state.put(granted, self.now);
                 if let Ok(wake) = quickly {
                     assert_eq!(self.state, quick, "the quick way leads elsewhere");
                     assert_eq!(actions, nothing_but(wake, &actions));
@@ -275,7 +275,7 @@ impl World {
         let request = request(place);
         let taken = quick.take_ready(request.asker, self.now);
         let quickly = match place {
-            _ if taken.is_some() => taken.map(Asked::Ready),
+            _ if taken.is_some() => taken.map(|ready| Asked::Ready(ready.grant(self.now))),
             Place::Tail if quick.must_queue() => {
                 let queued = quick.join_ready(request.asker, request.deadline, waiter);
                 Some(Asked::Queued(queued.key))
@@ -348,10 +348,8 @@ impl World {
     }
 
     fn retire(&mut self, index: usize) -> Conn<u8> {
-        let Granted {
-            mut conn, holder, ..
-        } = self.let_go(index);
-        let actions = self.state.retire(holder, &mut conn, self.now);
+        let granted = self.let_go(index);
+        let (conn, actions) = self.state.retire(granted, self.now);
         self.perform(actions);
         conn
     }
@@ -397,13 +395,13 @@ impl World {
     }
 
     /// All connections that there are, wherever they are but in an untaken grant.
-    fn connections(&self) -> impl Iterator<Item = &Conn<u8>> {
+    fn connections(&self) -> impl Iterator<Item = &Known<u8>> {
         let held = self.callers.iter().filter_map(|caller| match caller {
-            Caller::Holding(granted) => Some(&granted.conn),
+            Caller::Holding(granted) => Some(&*granted.conn),
             _ => None,
         });
-        held.chain(&self.closing)
-            .chain(&self.resetting)
+        let going = self.closing.iter().chain(&self.resetting);
+        held.chain(going.map(|conn| &**conn))
             .chain(self.state.idle())
     }
 
