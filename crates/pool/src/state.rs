@@ -43,21 +43,21 @@ const CONNECT_TIMES: usize = 1024;
 
 /// All that the pool knows. See the module's documentation.
 ///
-/// In this order in memory: what changes with every lease comes first and lies close together, because
-/// threads that lend and return at the same time pull each of its cache lines back and forth.
+/// In this order in memory: what changes with every lease shares one cache line with the lock, because
+/// threads that lend and return at the same time pull each line back and forth that they write to. What
+/// changes only where acquires wait has a line of its own, far from what is only read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub(crate) struct State<C, W, E> {
+    leases_issued: u64,
+    /// All of this generation.
+    idle: Idle<C>,
+    holders: Slab<Lent>,
     /// Whether lending what is idle, queueing for what is lent, and taking back what is clean are all that
     /// there is to do, as far as the last thorough transition saw: see [`quick`].
     steady: bool,
     mode: Mode,
     generation: u64,
-    /// All of this generation.
-    idle: Idle<C>,
-    holders: Slab<Lent>,
-    queue: Queue<C, W, E>,
-    totals: Totals,
     opening: usize,
     /// Connections that are being reset or closed: their slots are not free yet.
     closing: usize,
@@ -71,7 +71,9 @@ pub(crate) struct State<C, W, E> {
     timer: Option<Instant>,
     limits: Limits,
     gate: Gate<E>,
+    totals: Totals,
     connect_times: VecDeque<Duration>,
+    queue: Queue<C, W, E>,
 }
 
 impl<C, W, E: Clone> State<C, W, E> {
@@ -81,6 +83,7 @@ impl<C, W, E: Clone> State<C, W, E> {
             mode: Mode::Open,
             generation: 0,
             steady: false,
+            leases_issued: 0,
             idle: Idle::new(limits.pool_size),
             queue: Queue::new(),
             holders: Slab::new(),
@@ -115,7 +118,7 @@ impl<C, W, E: Clone> State<C, W, E> {
             // With waiters there is nothing idle, so that a newcomer cannot overtake them.
             Mode::Open => {
                 if let Some(granted) = self.take_idle(asker, now, &mut actions) {
-                    self.totals.leases_issued += 1;
+                    self.leases_issued += 1;
                     self.settle(now, &mut actions);
                     return (Asked::Ready(granted), actions);
                 }
@@ -160,10 +163,10 @@ impl<C, W, E: Clone> State<C, W, E> {
         }
         match self.queue.remove(key) {
             Slot::Granted(granted) => {
-                self.totals.leases_issued += 1;
+                self.leases_issued += 1;
                 Found::Granted(granted)
             }
-            Slot::Failed(error) => Found::Failed(error),
+            Slot::Failed(error) => Found::Failed(*error),
             Slot::Refused(refusal) => Found::Refused(refusal),
             Slot::Waiting(_) => panic!("bug: a waiting slot changed under the lock"),
         }
@@ -178,10 +181,10 @@ impl<C, W, E: Clone> State<C, W, E> {
                 Expired::TimedOut(shortage, waker)
             }
             Slot::Granted(granted) => {
-                self.totals.leases_issued += 1;
+                self.leases_issued += 1;
                 Expired::Granted(granted)
             }
-            Slot::Failed(error) => Expired::Failed(error),
+            Slot::Failed(error) => Expired::Failed(*error),
             Slot::Refused(refusal) => Expired::Refused(refusal),
         };
         self.check();
@@ -206,7 +209,6 @@ impl<C, W, E: Clone> State<C, W, E> {
     /// Takes back a clean connection.
     pub(crate) fn put(&mut self, granted: Granted<C>, now: Instant) -> Actions<C, W> {
         let mut actions = Actions::none();
-        self.totals.leases_returned += 1;
         let mut conn = self.end_lease(granted, &mut actions);
         conn.works_at(now);
         self.gate.prove(now);
@@ -219,7 +221,6 @@ impl<C, W, E: Clone> State<C, W, E> {
     /// slot stays taken until [`State::restore`], [`State::lost`] or [`State::closed`].
     pub(crate) fn retire(&mut self, granted: Granted<C>, now: Instant) -> (Conn<C>, Actions<C, W>) {
         let mut actions = Actions::none();
-        self.totals.leases_returned += 1;
         let conn = self.end_lease(granted, &mut actions);
         self.closing += 1;
         self.settle(now, &mut actions);
@@ -295,7 +296,7 @@ impl<C, W, E: Clone> State<C, W, E> {
             Severity::Permanent if !unobserved => {
                 // The server answered, so it is not down.
                 self.gate.succeeded(self.limits.max_connecting);
-                if let Some(waker) = self.queue.settle_head(Slot::Failed(error)) {
+                if let Some(waker) = self.queue.settle_head(Slot::Failed(Box::new(error))) {
                     actions.wake(waker);
                 }
             }
@@ -343,6 +344,7 @@ impl<C, W, E: Clone> State<C, W, E> {
             closing: self.closing,
             waiting: self.queue.waiting(),
             totals: self.totals,
+            leases: (self.leases_issued, self.leases_issued - self.taken()),
             oldest: self.oldest(),
         }
     }
@@ -359,6 +361,11 @@ impl<C, W, E: Clone> State<C, W, E> {
     /// Returns how long the connections took to open that were opened since the last call.
     pub(crate) fn take_connect_times(&mut self) -> Vec<Duration> {
         self.connect_times.drain(..).collect()
+    }
+
+    /// Returns how many leases are out; a grant is none until its future has taken it.
+    fn taken(&self) -> u64 {
+        (self.holders.len() - self.queue.grants()) as u64
     }
 
     fn open(&self) -> usize {

@@ -15,7 +15,7 @@ use crate::state::{
 
 /// The books, which one thread at a time changes. Aligned so that what others read lies on other cache
 /// lines than what changes all the time, also where lines are fetched in pairs.
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub(crate) struct Shell<C, E> {
     books: Mutex<State<C, Waker, E>>,
     /// Called when a transition has panicked.

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::slab::Key;
 use super::terms::Lent;
 use super::{Actions, Known, Leak, Limits, Mode, Reason, State};
 
@@ -159,7 +160,7 @@ impl<C, W, E: Clone> State<C, W, E> {
 #[derive(Debug, Clone, Copy)]
 enum At {
     Idle(usize),
-    Lent(usize),
+    Lent(Key),
 }
 
 /// Returns how many of the connections with these expiries, the soonest first, must begin to go by

@@ -30,7 +30,7 @@ impl<C, W, E: Clone> State<C, W, E> {
         let ages = self.limits.recycle.is_some();
         let fresh = |conn: &Known<C>| !ages || !conn.has_expired(now);
         let conn = self.idle.pop_if(order, fresh)?;
-        self.totals.leases_issued += 1;
+        self.leases_issued += 1;
         let ready = self.enter_lease(conn, asker, now);
         self.check();
         Some(ready)
@@ -89,7 +89,6 @@ impl<C, W, E: Clone> State<C, W, E> {
         if !serves && !rests {
             return Err(granted);
         }
-        self.totals.leases_returned += 1;
         let mut conn = granted.conn;
         let _ = self.holders.remove(conn.holder.0);
         conn.end_lease();

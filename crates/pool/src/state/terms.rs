@@ -5,6 +5,7 @@ use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use super::gate::Backoff;
+use super::slab::{Key, NO_KEY};
 
 /// What the configuration says, in the state's units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,15 +57,15 @@ pub(crate) enum Order {
 
 /// A waiter's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct WaiterKey(pub(super) usize);
+pub(crate) struct WaiterKey(pub(super) Key);
 
 /// A lease's place in the table of leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct HolderKey(pub(super) usize);
+pub(crate) struct HolderKey(pub(super) Key);
 
 impl HolderKey {
     /// It is not lent.
-    pub(super) const NONE: Self = Self(usize::MAX);
+    pub(super) const NONE: Self = Self(NO_KEY);
 }
 
 /// Who asks: where in the code, and which task, where that is known.
@@ -99,8 +100,9 @@ pub(super) struct Lent {
 /// on, which is most of what a pool does.
 pub(crate) type Conn<C> = Box<Known<C>>;
 
-/// What the pool knows about a connection.
+/// What the pool knows about a connection. Aligned so that no two that are lent share a cache line.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[repr(align(64))]
 pub(crate) struct Known<C> {
     pub(crate) value: C,
     /// Its lease's place in the table of leases, while it is lent.
@@ -377,10 +379,7 @@ pub enum Mode {
 
 /// Counts since the pool was built.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-#[repr(C)] // Those first that change with every lease.
 pub(crate) struct Totals {
-    pub(crate) leases_issued: u64,
-    pub(crate) leases_returned: u64,
     pub(crate) opened: u64,
     pub(crate) closed: u64,
     /// Attempts to open a connection that failed.
@@ -414,5 +413,7 @@ pub(crate) struct Counts {
     pub(crate) closing: usize,
     pub(crate) waiting: usize,
     pub(crate) totals: Totals,
+    /// Leases since the pool was built, and those of them that have come back.
+    pub(crate) leases: (u64, u64),
     pub(crate) oldest: Option<HeldSince>,
 }

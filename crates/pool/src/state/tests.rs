@@ -314,3 +314,10 @@ fn f16_a_connection_that_is_due_goes_when_it_comes_back_also_while_others_wait()
     assert_eq!(state.closed(due).connect, 1, "its replacement");
     state.audit();
 }
+
+/// What the order in memory is for: see `State`.
+#[test]
+fn a_waiter_and_a_lease_take_one_cache_line_each() {
+    assert_eq!(size_of::<Lent>(), 64);
+    assert_eq!(queue::waiter_size(), 64);
+}

@@ -466,7 +466,7 @@ impl World {
     fn at_rest(mut self) {
         let counts = self.state.counts();
         assert_eq!((counts.out, counts.waiting), (0, 0));
-        assert_eq!(counts.totals.leases_issued, counts.totals.leases_returned);
+        assert_eq!(counts.leases.0, counts.leases.1);
         if self.is_closed() {
             return assert_eq!(counts.idle, 0);
         }
