@@ -9,10 +9,7 @@ mod snapshot;
 mod tasks;
 mod vet;
 
-/// The locks of [`shell`], which its tests replace.
-mod sync {
-    pub(super) use std::sync::{Mutex, MutexGuard};
-}
+mod sync;
 
 use std::fmt;
 use std::ops::Deref;

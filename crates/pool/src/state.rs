@@ -152,6 +152,7 @@ impl<C, W, E: Clone> State<C, W, E> {
 
     /// Looks into a waiter's slot; a slot that is not waiting any more is freed. `replace` returns what
     /// is to take the place of a waker that is no use any more.
+    #[inline]
     pub(crate) fn poll(
         &mut self,
         key: WaiterKey,

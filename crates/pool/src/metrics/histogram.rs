@@ -96,12 +96,30 @@ impl Histogram {
     }
 }
 
-fn bucket_of(nanos: u64) -> usize {
-    // The search depends on itself at every step, and most leases of a pool that matters here are short.
-    if nanos <= BOUNDS[0] {
-        return 0;
+/// Where the search for a bucket begins, by the number of bits of a duration: that of the shortest one with as
+/// many. From there it is at most one step, as no two bounds have equally many bits but for a few.
+const FIRST: [usize; 65] = {
+    let mut first = [0; 65];
+    let mut bits = 1;
+    while bits <= 64 {
+        let shortest = 1_u64 << (bits - 1);
+        let mut bucket = 0;
+        while bucket < BOUNDS.len() && BOUNDS[bucket] < shortest {
+            bucket += 1;
+        }
+        first[bits] = bucket;
+        bits += 1;
     }
-    BOUNDS.partition_point(|bound| *bound < nanos)
+    first
+};
+
+fn bucket_of(nanos: u64) -> usize {
+    let bits = u64::BITS - nanos.leading_zeros();
+    let mut bucket = FIRST[bits as usize];
+    while bucket < BOUNDS.len() && BOUNDS[bucket] < nanos {
+        bucket += 1;
+    }
+    bucket
 }
 
 fn add(to: &AtomicU64, more: u64) {
@@ -257,6 +275,18 @@ mod tests {
             Some(&4),
             "the longest are beyond all bounds"
         );
+    }
+
+    #[test]
+    fn the_bucket_is_the_first_whose_bound_is_not_below() {
+        let around = BOUNDS
+            .iter()
+            .flat_map(|bound| [bound - 1, *bound, bound + 1]);
+        let powers = (0..64).flat_map(|bits| [(1_u64 << bits) - 1, 1 << bits, (1 << bits) + 1]);
+        for nanos in around.chain(powers).chain([0, u64::MAX]) {
+            let searched = BOUNDS.partition_point(|bound| *bound < nanos);
+            assert_eq!(bucket_of(nanos), searched, "{nanos}");
+        }
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The future of an acquire.
 
+mod check;
 mod refusal;
 mod task;
 
 use std::fmt;
 use std::future::Future;
+use std::num::NonZeroU64;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,21 +16,14 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep_until};
 use tracing::Span;
-use tracing::field::Empty;
-use tracing::level_filters::LevelFilter;
 
 use super::lease::Lease;
-use super::shell::{Answer, Quick, Wait};
-use super::vet::{Checks, Unfit, Vetting, vet};
+use super::shell::{Answer, Ask, Quick, Wait};
+use super::vet::Vetting;
 use super::{Share, Snapshot, now};
 use crate::connector::Connector;
 use crate::error::AcquireError;
-use crate::hooks::HookError;
-use crate::state::{Asked, Asker, Expired, Found, Granted, Place, Request, Shortage, WaiterKey};
-
-/// A hook that rejects this many connections would reject any: SQLAlchemy gives up after as many
-/// (rule 32).
-const REJECTIONS_MAX: u8 = 2;
+use crate::state::{Asked, Asker, Expired, Found, Granted, Place, Shortage, WaiterKey};
 
 /// Waits for a lease. Returned by [`Pool::acquire`](crate::Pool::acquire), which says all about it.
 #[must_use = "an acquire does nothing until it is awaited"]
@@ -76,6 +71,9 @@ impl<C: Connector> Rare<C> {
 }
 
 type Outcome<C> = Result<Lease<C>, AcquireError<<C as Connector>::Error>>;
+
+/// None means that the connection was not fit.
+type Vetted<C> = Result<Option<Lease<C>>, AcquireError<<C as Connector>::Error>>;
 
 /// A connection that is not a lease yet, because it may need a ping.
 type Served<C> =
@@ -179,25 +177,22 @@ impl<C: Connector> Acquire<C> {
             self.begun = Some(now);
             self.open_span();
         }
-        let asker = Asker {
-            location: self.location,
-            task: task::current(),
+        let likes = refusal::can_spare_one as fn(&_) -> _;
+        let ask = Ask {
+            asker: Asker {
+                location: self.location,
+                task: task::current(),
+            },
+            place,
+            now,
+            waker: cx.waker(),
+            only_if: self.is(|rare| rare.sparing).then_some(likes),
         };
-        if self.is(|rare| rare.sparing) {
-            return self.ask_thoroughly(asker, place, now, cx);
-        }
-        let inner = self.inner.as_ref();
-        let inner = inner.expect("bug: an acquire was used after it ended");
         // Only those who wait need to know it.
-        let deadline = || {
-            let untimed = self.rare.as_deref().is_some_and(|rare| rare.untimed);
-            let deadline = self.begun?.checked_add(self.budget);
-            deadline.filter(|_| !untimed && is_driven(&inner.handle))
-        };
-        let asked =
-            inner
-                .shell
-                .ask_quickly(&mut self.wait, asker, place, now, deadline, cx.waker());
+        let deadline = || self.deadline_of_alarm(ask.asker.task);
+        let mut wait = self.wait;
+        let asked = self.inner().shell.ask_quickly(&mut wait, ask, deadline);
+        self.wait = wait;
         match asked {
             Quick::Ready(granted) => Poll::Ready(Ok(granted)),
             Quick::Queued {
@@ -206,37 +201,24 @@ impl<C: Connector> Acquire<C> {
                 set_alarm,
             } => {
                 if set_alarm {
-                    inner.set_alarm();
+                    self.inner().set_alarm();
                 }
-                self.begin_waiting(key, has_alarm, now, cx)
+                if !has_alarm {
+                    self.set_timer();
+                }
+                // With no budget the wait ends here.
+                self.poll_waiting(key, now, cx)
             }
-            Quick::No => self.ask_thoroughly(asker, place, now, cx),
+            Quick::No => self.ask_thoroughly(ask, cx),
         }
     }
 
     #[cold]
-    fn ask_thoroughly(
-        &mut self,
-        asker: Asker,
-        place: Place,
-        now: Instant,
-        cx: &mut Context<'_>,
-    ) -> Poll<Served<C>> {
-        let inner = self.inner.as_ref();
-        let inner = inner.expect("bug: an acquire was used after it ended");
-        let deadline = self.begun.and_then(|begun| begun.checked_add(self.budget));
-        let untimed = self.is(|rare| rare.untimed);
-        let deadline = deadline.filter(|_| !untimed && is_driven(&inner.handle));
-        let request = Request {
-            asker,
-            place,
-            deadline,
-        };
-        let sparing = self.is(|rare| rare.sparing);
-        let spares = sparing.then_some(refusal::can_spare_one as fn(&_) -> _);
-        let answer = inner
-            .shell
-            .ask(&mut self.wait, request, now, cx.waker(), spares);
+    fn ask_thoroughly(&mut self, ask: Ask<'_>, cx: &mut Context<'_>) -> Poll<Served<C>> {
+        let deadline = self.deadline_of_alarm(ask.asker.task);
+        let mut wait = self.wait;
+        let answer = self.inner().shell.ask(&mut wait, ask, deadline);
+        self.wait = wait;
         let Answer {
             asked,
             refused_at,
@@ -245,11 +227,16 @@ impl<C: Connector> Acquire<C> {
             Ok(answer) => answer,
             Err(counts) => return Poll::Ready(Err(self.nothing_to_spare(&counts))),
         };
-        inner.perform(actions);
+        self.inner().perform(actions);
         let counts = || refused_at.expect("bug: a refusal without its numbers");
         match asked {
             Asked::Ready(granted) => Poll::Ready(Ok(granted)),
-            Asked::Queued(key) => self.begin_waiting(key, deadline.is_some(), now, cx),
+            Asked::Queued(key) => {
+                if deadline.is_none() {
+                    self.set_timer();
+                }
+                self.poll_waiting(key, ask.now, cx)
+            }
             Asked::Refused(refusal) => Poll::Ready(Err(refusal::refused(refusal))),
             Asked::QueueFull { waiting } => Poll::Ready(Err(AcquireError::QueueFull {
                 waiting,
@@ -276,24 +263,26 @@ impl<C: Connector> Acquire<C> {
         })
     }
 
-    #[inline]
-    fn begin_waiting(
-        &mut self,
-        key: WaiterKey,
-        has_alarm: bool,
-        now: Instant,
-        cx: &mut Context<'_>,
-    ) -> Poll<Served<C>> {
-        let untimed = self.is(|rare| rare.untimed);
-        if !has_alarm
-            && !untimed
-            && let Some(deadline) = self.begun.and_then(|begun| begun.checked_add(self.budget))
+    /// Returns when the wait ends; never where the budget is beyond the clock's range.
+    fn deadline(&self) -> Option<Instant> {
+        self.begun?.checked_add(self.budget)
+    }
+
+    /// Returns the deadline where the pool's alarm rings at it.
+    fn deadline_of_alarm(&self, task: Option<NonZeroU64>) -> Option<Instant> {
+        let watched = !self.is(|rare| rare.untimed) && task::is_driven(self.home(), task);
+        self.deadline().filter(|_| watched)
+    }
+
+    /// Sees to the deadline itself: the caller's runtime turns its own timers, and the pool's may be one
+    /// that nobody drives.
+    #[cold]
+    fn set_timer(&mut self) {
+        if let Some(deadline) = self.deadline()
+            && !self.is(|rare| rare.untimed)
         {
-            // The caller's runtime turns its own timers; the pool's may be one that nobody drives.
             self.rare().timer = Some(Box::pin(sleep_until(deadline.into())));
         }
-        // With no budget the wait ends here.
-        self.poll_waiting(key, now, cx)
     }
 
     /// Goes on waiting, or ends the wait at its deadline.
@@ -319,9 +308,7 @@ impl<C: Connector> Acquire<C> {
     }
 
     fn poll_deadline(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let begun = self.begun.expect("bug: waits before its first poll");
-        let deadline = begun.checked_add(self.budget);
-        let over = deadline.is_some_and(|deadline| deadline <= now);
+        let over = self.deadline().is_some_and(|deadline| deadline <= now);
         match self.rare.as_deref_mut() {
             Some(Rare { untimed: true, .. }) => Poll::Pending,
             _ if over => Poll::Ready(()),
@@ -331,159 +318,6 @@ impl<C: Connector> Acquire<C> {
             _ => Poll::Pending,
         }
     }
-
-    /// Makes a lease of a connection, or begins what it must pass first.
-    #[inline]
-    fn check(&mut self, granted: Granted<C::Connection>) -> Option<Lease<C>> {
-        let waited = self.measure(granted.since());
-        if self.rare.is_some() {
-            self.note_grant(waited, &granted.conn.value);
-        }
-        let ping = self.needs_ping(granted.conn.last_used, granted.since());
-        let inner = self.inner.take();
-        let inner = inner.expect("bug: an acquire was used after it ended");
-        if !ping && inner.hooks.acquire.is_none() {
-            if let Some(rare) = &self.rare {
-                rare.span.record("outcome", "ok");
-            }
-            return Some(Lease::new(inner, granted, self.location));
-        }
-        self.inner = Some(Arc::clone(&inner));
-        self.begin_vetting(Lease::new(inner, granted, self.location), ping);
-        None
-    }
-
-    #[cold]
-    fn begin_vetting(&mut self, lease: Lease<C>, ping: bool) {
-        let left = self.budget.saturating_sub(self.elapsed());
-        // An expired budget does not shorten the checks to nothing: zero still takes what is idle.
-        let within = if left.is_zero() {
-            self.inner().config.ping_timeout
-        } else {
-            left
-        };
-        let checks = Checks { ping, within };
-        let vetting = Box::pin(vet(Arc::clone(self.inner()), lease, checks));
-        let rare = self.rare();
-        rare.measured = true;
-        rare.vetting = Some(vetting);
-    }
-
-    /// Goes on checking. None means that the connection was not fit.
-    #[cold]
-    fn poll_vetting(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Lease<C>>, AcquireError<C::Error>>> {
-        let rare = self.rare.as_mut();
-        let rare = rare.expect("bug: an acquire was polled after it ended");
-        let vetting = rare.vetting.as_mut();
-        let vetting = vetting.expect("bug: an acquire was polled after it ended");
-        let vetted = ready!(vetting.as_mut().poll(cx));
-        rare.vetting = None;
-        let unfit = match vetted {
-            Ok(lease) => {
-                rare.span.record("outcome", "ok");
-                return Poll::Ready(Ok(Some(lease)));
-            }
-            Err(unfit) => unfit,
-        };
-        if let Unfit::Hook(cause) = unfit {
-            rare.rejected += 1;
-            let out_of_time = matches!(cause, HookError::TimedOut { .. });
-            if out_of_time || rare.rejected == REJECTIONS_MAX {
-                return Poll::Ready(Err(AcquireError::Hook { cause }));
-            }
-        }
-        self.wait = Wait::AskAgain;
-        Poll::Ready(Ok(None))
-    }
-
-    #[inline]
-    fn needs_ping(&self, last_used: Instant, now: Instant) -> bool {
-        let config = &self.inner().config;
-        if !config.pre_ping {
-            return false;
-        }
-        // What was opened or came back during this very acquire needs no ping, however small
-        // `pre_ping_after` is.
-        let just_now = self.begun.is_some_and(|begun| last_used >= begun);
-        let unused = now.saturating_duration_since(last_used);
-        !just_now && unused >= config.pre_ping_after
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.begun.map_or(Duration::ZERO, |begun| {
-            now().saturating_duration_since(begun)
-        })
-    }
-
-    /// Measures the wait at its first end, the hand-over of a connection: what the task takes to notice is
-    /// time in which it holds the connection. Returns how long the wait has been.
-    #[inline]
-    fn measure(&mut self, now: Instant) -> Duration {
-        let begun = self.begun.expect("bug: ends before its first poll");
-        let waited = now.saturating_duration_since(begun);
-        if !self.is(|rare| rare.measured) {
-            self.inner().meters.queue_wait(waited);
-        }
-        waited
-    }
-
-    #[inline]
-    fn open_span(&mut self) {
-        // Where nobody listens at all the macro costs more than the rest of an acquire's books.
-        if LevelFilter::current() >= LevelFilter::DEBUG {
-            self.open_span_for_listeners();
-        }
-    }
-
-    #[cold]
-    fn open_span_for_listeners(&mut self) {
-        let span = tracing::debug_span!(
-            "acquire",
-            pool = self.inner().config.name,
-            wait_us = Empty,
-            pid = Empty,
-            outcome = Empty,
-        );
-        if !span.is_disabled() {
-            self.rare().span = span;
-        }
-    }
-
-    #[cold]
-    fn note_grant(&self, waited: Duration, connection: &C::Connection) {
-        let Some(rare) = &self.rare else { return };
-        rare.span.record("wait_us", micros(waited));
-        let pid = self.inner().connector.pid(connection);
-        rare.span.record("pid", pid);
-    }
-
-    #[cold]
-    fn note_refusal(&mut self, error: &AcquireError<C::Error>) {
-        if self.is(|rare| rare.sparing) {
-            return;
-        }
-        let kind = error.kind();
-        let waited = self.measure(now());
-        self.inner().meters.error(kind);
-        if let Some(rare) = &self.rare {
-            rare.span.record("wait_us", micros(waited));
-            rare.span.record("outcome", kind.as_str());
-        }
-    }
-}
-
-/// Returns whether somebody drives the pool's runtime while the caller is polled, so that the pool's
-/// alarm will ring: the caller is on it, or on none, and then there is no other.
-fn is_driven(home: &Handle) -> bool {
-    Handle::try_current().map_or(true, |here| here.id() == home.id())
-}
-
-/// Microseconds, as logs have them.
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl<C: Connector> Future for Acquire<C> {

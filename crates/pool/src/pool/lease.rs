@@ -15,6 +15,7 @@ use crate::state::{Granted, Reason};
 
 /// What becomes of a connection when its lease ends. Later ones win.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u64)] // So that a lease has no bytes of no meaning, around which it would be copied piecemeal.
 pub(crate) enum Fate {
     /// Straight back, without I/O.
     Return,
@@ -155,7 +156,7 @@ impl<C: Connector> Lease<C> {
         let conn = inner.change_and_tell(|books| books.retire(granted, now));
         match self.fate {
             Fate::Return | Fate::Reset => inner.spawn_reset(conn, self.fate),
-            Fate::Abandon => inner.abandon(conn),
+            Fate::Abandon => inner.abandon(conn.value),
             Fate::Drop => inner.give_up(conn, Reason::Abandoned),
             Fate::Unfit => inner.give_up(conn, Reason::Unfit),
             Fate::Broken => {

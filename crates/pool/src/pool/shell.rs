@@ -24,6 +24,7 @@ pub(crate) struct Shell<C, E> {
 
 /// Where an acquire stands with the books.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)] // Without bytes of no meaning, around which an acquire would have to be copied piecemeal.
 pub(super) enum Wait {
     /// To be asked for.
     Ask,
@@ -32,6 +33,17 @@ pub(super) enum Wait {
     Queued(WaiterKey),
     /// It has what it waited for, or will not get it.
     Over,
+}
+
+/// What an acquire asks for, and for whom.
+#[derive(Clone, Copy)]
+pub(super) struct Ask<'w> {
+    pub(super) asker: Asker,
+    pub(super) place: Place,
+    pub(super) now: Instant,
+    pub(super) waker: &'w Waker,
+    /// Asks only where the numbers are like that.
+    pub(super) only_if: Option<fn(&Counts) -> bool>,
 }
 
 /// What asking came to, at once.
@@ -104,23 +116,23 @@ impl<C, E: Clone> Shell<C, E> {
     pub(super) fn ask_quickly(
         &self,
         wait: &mut Wait,
-        asker: Asker,
-        place: Place,
-        now: Instant,
+        ask: Ask<'_>,
         deadline: impl FnOnce() -> Option<Instant>,
-        waker: &Waker,
     ) -> Quick<C> {
+        if ask.only_if.is_some() {
+            return Quick::No;
+        }
         let mut books = self.lock();
-        if let Some(ready) = books.take_ready(asker, now) {
+        if let Some(ready) = books.take_ready(ask.asker, ask.now) {
             drop(books);
             *wait = Wait::Over;
-            return Quick::Ready(ready.grant(now));
+            return Quick::Ready(ready.grant(ask.now));
         }
-        if place == Place::Head || !books.must_queue() {
+        if ask.place == Place::Head || !books.must_queue() {
             return Quick::No;
         }
         let deadline = deadline();
-        let Queued { key, set_alarm } = books.join_ready(asker, deadline, waker.clone());
+        let Queued { key, set_alarm } = books.join_ready(ask.asker, deadline, ask.waker.clone());
         *wait = Wait::Queued(key);
         Quick::Queued {
             key,
@@ -136,20 +148,23 @@ impl<C, E: Clone> Shell<C, E> {
     pub(super) fn ask(
         &self,
         wait: &mut Wait,
-        request: Request,
-        now: Instant,
-        waker: &Waker,
-        only_if: Option<fn(&Counts) -> bool>,
+        ask: Ask<'_>,
+        deadline: Option<Instant>,
     ) -> Result<Answer<C, E>, Box<Counts>> {
         let mut books = self.lock();
-        if let Some(likes) = only_if {
+        if let Some(likes) = ask.only_if {
             let counts = books.counts();
             if !likes(&counts) {
                 *wait = Wait::Over;
                 return Err(Box::new(counts));
             }
         }
-        let (asked, mut actions) = books.acquire(now, request, || waker.clone());
+        let request = Request {
+            asker: ask.asker,
+            place: ask.place,
+            deadline,
+        };
+        let (asked, mut actions) = books.acquire(ask.now, request, || ask.waker.clone());
         let refused_at = match asked {
             Asked::QueueFull { .. } | Asked::Down { .. } => Some(books.counts()),
             Asked::Ready(_) | Asked::Queued(_) | Asked::Refused(_) => None,

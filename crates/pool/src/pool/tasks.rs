@@ -226,14 +226,14 @@ impl<C: Connector> Inner<C> {
     }
 
     /// Gives up a connection whose lease has ended with a statement in flight.
-    pub(crate) fn abandon(self: &Arc<Self>, conn: Conn<C::Connection>) {
+    pub(crate) fn abandon(self: &Arc<Self>, connection: C::Connection) {
         let slot = ClosingSlot {
             inner: Some(Arc::clone(self)),
             conn: None,
             reason: Some(Reason::Abandoned),
         };
         // Here and not in a task, so that the socket is closed at once, also without a runtime.
-        if let Some(ending) = self.connector.abandon(conn.value) {
+        if let Some(ending) = self.connector.abandon(connection) {
             self.handle.spawn(async move {
                 let inner = slot.inner();
                 inner.bound_ending(inner.config.reset_timeout, ending).await;

@@ -122,6 +122,7 @@ impl<C, W, E> Queue<C, W, E> {
     }
 
     /// Takes the head off the list, leaves `slot` for its future, and returns its waker.
+    #[inline]
     pub(crate) fn settle_head(&mut self, slot: Slot<C, W, E>) -> Option<W> {
         let key = self.head;
         if key == NO_KEY {
@@ -144,11 +145,13 @@ impl<C, W, E> Queue<C, W, E> {
         })
     }
 
+    #[inline]
     pub(crate) fn slot(&mut self, key: WaiterKey) -> &mut Slot<C, W, E> {
         &mut self.waiters.get_mut(key.0).slot
     }
 
     /// Frees the slot; a waiter that still waits leaves the list.
+    #[inline]
     pub(crate) fn remove(&mut self, key: WaiterKey) -> Slot<C, W, E> {
         match self.waiters.get(key.0).slot {
             Slot::Waiting(_) => self.unlink(key.0),
