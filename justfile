@@ -24,6 +24,10 @@ prove-core programs='2000':
 bench *cases:
     cargo bench -p poolproof-pool --bench peers -- {{cases}}
 
+# every fuzz target for so many seconds, guided by coverage (needs nightly and cargo-fuzz; see fuzz/README.md)
+fuzz seconds='60':
+    for target in $(cd fuzz && cargo +nightly fuzz list --fuzz-dir .); do fuzz/run "$target" {{seconds}} || exit $?; done
+
 doc:
     RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
 

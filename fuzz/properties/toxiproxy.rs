@@ -86,9 +86,9 @@ fn toxic(input: &[u8], fields: &Fields) {
 
 fn refused(input: &[u8], error: &BodyError) {
     let shown = error.to_string();
-    // What is repeated may be escaped, a byte that way by up to four.
+    // What is repeated may be escaped, which makes six bytes of one.
     assert!(
-        !shown.is_empty() && shown.len() <= 200 + 4 * input.len(),
+        !shown.is_empty() && shown.len() <= 200 + 6 * input.len(),
         "{shown}"
     );
 }
