@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use poolproof_load::{Arrivals, Workload};
+use poolproof_load::{Arrivals, LoadSpec, WeightedWorkload, Workload};
 use poolproof_run::{BackendTarget, FaultKind, FaultPlan, Problem, Scenario, ScenarioError};
 
 /// What a message says besides the text that it repeats.
@@ -110,77 +110,62 @@ fn marked(text: &str, problem: &Problem) {
 
 /// Writes a scenario anew, with every value in it.
 fn written(scenario: &Scenario) -> String {
-    let (pool, load, objective) = (&scenario.pool, &scenario.load, &scenario.objective);
-    let mut text = String::new();
-    let mut line = |args: std::fmt::Arguments<'_>| {
-        text.write_fmt(args)
-            .expect("bug: writing to a String failed");
-        text.push('\n');
-    };
-    line(format_args!("name = {}", quoted(&scenario.name)));
-    line(format_args!("title = {}", quoted(&scenario.title)));
-    line(format_args!("[pool]\npool_size = {}", pool.pool_size));
-    line(format_args!("max_overflow = {}", pool.max_overflow));
-    line(format_args!(
-        "pool_timeout = {}",
-        seconds(pool.pool_timeout)
-    ));
-    line(format_args!("pre_ping = {}", pool.pre_ping));
-    line(format_args!("[postgres.settings]"));
+    let (pool, objective) = (&scenario.pool, &scenario.objective);
+    let mut lines = vec![
+        format!("name = {}", quoted(&scenario.name)),
+        format!("title = {}", quoted(&scenario.title)),
+        format!("[pool]\npool_size = {}", pool.pool_size),
+        format!("max_overflow = {}", pool.max_overflow),
+        format!("pool_timeout = {}", seconds(pool.pool_timeout)),
+        format!("pre_ping = {}", pool.pre_ping),
+        "[postgres.settings]".to_owned(),
+    ];
     for (name, value) in &scenario.postgres.settings {
-        line(format_args!("{} = {}", quoted(name), quoted(value)));
+        lines.push(format!("{} = {}", quoted(name), quoted(value)));
     }
-    line(format_args!(
-        "[objective]\nresponse = {}",
-        seconds(objective.response)
-    ));
+    let response = seconds(objective.response);
+    lines.push(format!("[objective]\nresponse = {response}"));
     if let Some(recovery) = objective.recovery {
-        line(format_args!("recovery = {}", seconds(recovery)));
+        lines.push(format!("recovery = {}", seconds(recovery)));
     }
-    line(format_args!("[load]\nrate = {:?}", load.rate_per_s));
+    lines.push(written_load(&scenario.load));
+    lines.extend(scenario.load.workloads.iter().map(written_workload));
+    lines.extend(scenario.faults.iter().map(written_fault));
+    lines.join("\n")
+}
+
+fn written_load(load: &LoadSpec) -> String {
     let arrivals = match load.arrivals {
         Arrivals::Poisson => "poisson",
         Arrivals::Uniform => "uniform",
     };
-    line(format_args!(
-        "arrivals = {arrivals:?}\nduration = {}",
-        seconds(load.duration)
-    ));
-    line(format_args!(
-        "deadline = {}\nhold = {}",
-        seconds(load.deadline),
-        seconds(load.hold)
-    ));
-    line(format_args!("clean_checks = {:?}", load.clean_checks));
-    line(format_args!(
-        "cancel_within = {}",
-        seconds(load.cancel_within)
-    ));
     let endings = load.endings;
-    line(format_args!(
-        "endings = {{ commit = {}, rollback = {}, panic = {}, cancel = {} }}",
-        endings.commit, endings.rollback, endings.panic, endings.cancel
-    ));
-    for weighted in &load.workloads {
-        let kind = weighted.workload.name();
-        line(format_args!(
-            "[[load.workload]]\nkind = {kind:?}\nweight = {}",
-            weighted.weight
-        ));
-        match weighted.workload {
-            Workload::Bank {
-                accounts,
-                opening_balance,
-            } => line(format_args!(
-                "accounts = {accounts}\nopening_balance = {opening_balance}"
-            )),
-            Workload::WriteSet { tables } => line(format_args!("tables = {tables}")),
-        }
-    }
-    for fault in &scenario.faults {
-        line(format_args!("{}", written_fault(fault)));
-    }
-    text
+    [
+        format!("[load]\nrate = {:?}", load.rate_per_s),
+        format!("arrivals = {arrivals:?}"),
+        format!("duration = {}", seconds(load.duration)),
+        format!("deadline = {}", seconds(load.deadline)),
+        format!("hold = {}", seconds(load.hold)),
+        format!("clean_checks = {:?}", load.clean_checks),
+        format!("cancel_within = {}", seconds(load.cancel_within)),
+        format!("endings.commit = {}", endings.commit),
+        format!("endings.rollback = {}", endings.rollback),
+        format!("endings.panic = {}", endings.panic),
+        format!("endings.cancel = {}", endings.cancel),
+    ]
+    .join("\n")
+}
+
+fn written_workload(weighted: &WeightedWorkload) -> String {
+    let (kind, weight) = (weighted.workload.name(), weighted.weight);
+    let parameters = match weighted.workload {
+        Workload::Bank {
+            accounts,
+            opening_balance,
+        } => format!("accounts = {accounts}\nopening_balance = {opening_balance}"),
+        Workload::WriteSet { tables } => format!("tables = {tables}"),
+    };
+    format!("[[load.workload]]\nkind = {kind:?}\nweight = {weight}\n{parameters}")
 }
 
 fn written_fault(fault: &FaultPlan) -> String {
