@@ -5,6 +5,7 @@ mod ageing;
 mod blocking;
 mod closing;
 mod critical;
+mod elsewhere;
 mod errors;
 mod fake;
 mod health;
