@@ -13,6 +13,7 @@ mod hooks;
 mod leaks;
 mod matrix;
 mod metrics;
+mod models;
 mod modes;
 mod outage;
 mod peers;
