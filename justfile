@@ -16,9 +16,10 @@ test:
 test-toxiproxy:
     cargo test -p poolproof-faults --features toxiproxy
 
-# the rollback property of the pool's sessions, with 2,000 programs instead of 200
-prove-core programs='2000':
-    POOLPROOF_PROGRAMS={{programs}} cargo test --release -p poolproof-pool --test proof
+# the pool's proofs at full length: lock and wakers by loom and by shuttle's schedules, and then, with 2,000 programs instead of 200, the rollback property
+prove-core programs='2000' schedules='100000':
+    POOLPROOF_SCHEDULES={{schedules}} cargo test --release -p poolproof-pool --lib -- tests::models:: --show-output
+    POOLPROOF_PROGRAMS={{programs}} cargo test --release -p poolproof-pool --test proof -- --show-output
 
 # the pool against its peers; writes reports/bench/peers.json
 bench *cases:
