@@ -1,9 +1,9 @@
 //! Where a pool's tasks run: on a runtime that is there, or on one of its own.
 
 use std::panic::catch_unwind;
-use std::time::Duration;
 
 use tokio::runtime::{Handle, Runtime};
+use tokio::time::{Instant, sleep_until};
 
 /// Makes a future with a timer: on the current runtime, or on the pool's where there is none.
 pub(crate) fn with_timers<T>(home: &Handle, make: impl FnOnce() -> T) -> T {
@@ -14,7 +14,7 @@ pub(crate) fn with_timers<T>(home: &Handle, make: impl FnOnce() -> T) -> T {
 
 /// Returns whether the current runtime has tokio's time. There is no way to ask but to try.
 pub(super) fn has_timers() -> bool {
-    catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok()
+    catch_unwind(|| drop(sleep_until(Instant::now()))).is_ok()
 }
 
 /// Where a pool's tasks run.

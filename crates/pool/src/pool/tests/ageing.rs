@@ -307,7 +307,10 @@ async fn a_life_as_long_as_can_be_is_no_reason_to_panic() {
         ..Config::default()
     });
     let held = pool.acquire().await.unwrap();
-    tokio::time::sleep(Duration::from_secs(200)).await;
+    tokio::time::advance(Duration::from_secs(100)).await;
+    settle().await;
+    tokio::time::advance(Duration::from_secs(100)).await;
+    settle().await;
     assert_eq!(pool.snapshot().suspected, 1, "the housekeeper is at work");
     drop(held);
 }
@@ -327,7 +330,8 @@ async fn a_pause_while_a_replacement_is_being_opened_keeps_the_books() {
         settle().await;
     }
     pool.pause(Duration::ZERO).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::advance(Duration::from_secs(1)).await;
+    settle().await;
     let counts = pool.snapshot();
     assert!(counts.idle <= 5, "{counts:?}");
     pool.resume();

@@ -87,7 +87,7 @@ async fn a_budget_that_comes_after_the_first_poll_changes_nothing() {
     assert!(poll_once(&mut waiter).is_pending());
     let began = Instant::now();
     let outcome = waiter.within(Duration::from_secs(1)).await;
-    assert!(outcome.is_err());
+    drop(outcome.unwrap_err());
     assert_eq!(began.elapsed().as_secs(), 3);
 }
 
