@@ -1,13 +1,13 @@
 //! Whether the pool and its database can serve, judged within a deadline.
 
+mod text;
+
 use std::error::Error;
-use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::time::timeout;
+use tokio::time::{Timeout, timeout};
 
-use crate::brief::brief;
 use crate::connector::Connector;
 use crate::error::{AcquireError, ConnectError};
 use crate::pool::{Fate, Lease, Pool, Snapshot, now};
@@ -16,7 +16,10 @@ use crate::state::Mode as PoolMode;
 /// The usual deadline of [`Pool::health`].
 pub const HEALTH_DEADLINE: Duration = Duration::from_millis(500);
 
-/// A probe that takes longer than this means that the pool is degraded.
+/// A verdict that takes longer than this means that the pool is degraded.
+///
+/// Counts only where the deadline is longer. With [`HEALTH_DEADLINE`], which is shorter, the pool is unhealthy
+/// long before: there was no answer by the deadline.
 pub const HEALTH_SLOW: Duration = Duration::from_millis(1000);
 
 /// Connections that are tried before the database is blamed.
@@ -54,8 +57,8 @@ pub enum HealthStatus {
 pub enum HealthMethod {
     /// A connection was taken and pinged.
     Probe,
-    /// From the pool's books alone, because a probe would have taken the last connection, or the pool
-    /// lends none.
+    /// From the pool's books alone, because a probe would have taken the last connection or stood in
+    /// others' way, or the pool lends none.
     Books,
 }
 
@@ -63,14 +66,31 @@ pub enum HealthMethod {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum HealthReason<E: Error + 'static = sqlx::Error> {
-    /// All connections that there may be are in use, or others wait already. Degraded.
+    /// All connections that there may be are in use, or on their way back. Degraded.
     Saturated {
+        /// Leases.
+        out: usize,
+        /// Connections being reset or closed, whose slots are not free yet.
+        closing: usize,
+        /// Acquires that wait.
+        waiting: usize,
+    },
+    /// Whoever asks depends on connections that are being opened, and none was by the deadline. Unhealthy,
+    /// or degraded when others were lent meanwhile.
+    Opening {
+        /// Connections being opened.
+        opening: usize,
         /// Leases.
         out: usize,
         /// Acquires that wait.
         waiting: usize,
+        /// Leases that were issued meanwhile.
+        served: u64,
+        /// The deadline.
+        within: Duration,
     },
-    /// The probe took longer than [`HEALTH_SLOW`]. Degraded.
+    /// Finding out took longer than [`HEALTH_SLOW`], which it can where the deadline is longer than that.
+    /// Degraded.
     Slow {
         /// How long it took.
         took: Duration,
@@ -110,7 +130,9 @@ impl<C: Connector> Pool<C> {
     ///
     /// Takes a connection, like any acquire, and pings it; when it does not answer, once more with
     /// another. But when fewer than two connections could be had beside those in use, so that the probe
-    /// might take the last one from somebody who needs it, it judges by the pool's books alone.
+    /// might take the last one from somebody who needs it, it judges by the pool's books alone, and where
+    /// others wait for connections that are being opened it waits to see whether one is. What the probe
+    /// itself waits for it passes on to those who have come behind it.
     ///
     /// # Cancel safety
     /// Safe. A connection that was just being pinged is reset before it is lent again.
@@ -130,10 +152,7 @@ impl<C: Connector> Pool<C> {
     pub async fn health(&self, deadline: Duration) -> Health<C::Error> {
         let began = now();
         let state = self.snapshot();
-        let (mut reasons, method) = match self.judge_by_books(&state) {
-            Some(reasons) => (reasons, HealthMethod::Books),
-            None => (self.probe_within(deadline).await, HealthMethod::Probe),
-        };
+        let (mut reasons, method) = self.find_out(&state, Deadline { began, deadline }).await;
         let took = now().saturating_duration_since(began);
         if took > HEALTH_SLOW {
             reasons.push(HealthReason::Slow { took });
@@ -154,51 +173,62 @@ impl<C: Connector> Pool<C> {
         }
     }
 
-    /// Returns what the books say, where they must suffice.
-    fn judge_by_books(&self, state: &Snapshot) -> Option<Vec<HealthReason<C::Error>>> {
-        match state.mode {
-            PoolMode::Paused => Some(vec![HealthReason::Paused]),
-            PoolMode::Draining => Some(vec![HealthReason::Draining]),
-            PoolMode::Closed => Some(vec![HealthReason::Closed]),
-            PoolMode::Open if state.is_saturated() => Some(vec![HealthReason::Saturated {
-                out: state.out,
-                waiting: state.waiting,
-            }]),
-            PoolMode::Open if !state.can_spare_one() => Some(Vec::new()),
-            PoolMode::Open => None,
-        }
-    }
-
-    async fn probe_within(&self, deadline: Duration) -> Vec<HealthReason<C::Error>> {
-        let probe = {
-            // The timers turn on the pool's runtime where none is current.
-            let elsewhere = Handle::try_current().is_err();
-            let _runtime = elsewhere.then(|| self.home().enter());
-            timeout(deadline, self.probe(deadline))
-        };
-        match probe.await {
-            Ok(Ok(())) => Vec::new(),
-            Ok(Err(reason)) => vec![reason],
-            Err(_) => vec![HealthReason::NoAnswer { within: deadline }],
-        }
-    }
-
-    async fn probe(&self, deadline: Duration) -> Result<(), HealthReason<C::Error>> {
-        let began = now();
-        for left in (0..TRIES).rev() {
-            let budget = deadline.saturating_sub(now().saturating_duration_since(began));
-            let acquire = self.acquire().within(budget).sparing();
-            let lease = match acquire.await {
-                Ok(lease) => lease,
-                Err(error) => return refusal(error, deadline),
+    async fn find_out(
+        &self,
+        began: &Snapshot,
+        time: Deadline,
+    ) -> (Vec<HealthReason<C::Error>>, HealthMethod) {
+        let mut seen = *began;
+        loop {
+            let step = match judge_by_books(&seen, began) {
+                Books::Suffice(reasons) => return (reasons, HealthMethod::Books),
+                Books::Watch => self.bound(time.left(), self.attempt_ended(&seen)).await,
+                Books::Probe => match self.bound(time.left(), self.probe(time)).await {
+                    Ok(Ok(())) => return (Vec::new(), HealthMethod::Probe),
+                    Ok(Err(Refused::Because(reason))) => {
+                        return (vec![reason], HealthMethod::Probe);
+                    }
+                    Ok(Err(Refused::Spared(then))) => Ok(*then),
+                    Err(_) => {
+                        let within = time.deadline;
+                        return (vec![HealthReason::NoAnswer { within }], HealthMethod::Probe);
+                    }
+                },
             };
+            let Ok(then) = step else {
+                let reason = still_opening(&self.snapshot(), began, time.deadline);
+                return (vec![reason], HealthMethod::Books);
+            };
+            seen = then;
+        }
+    }
+
+    /// Bounds work by a timer, which turns on the pool's runtime where none is current.
+    fn bound<F: Future>(&self, within: Duration, work: F) -> Timeout<F> {
+        let elsewhere = Handle::try_current().is_err();
+        let _runtime = elsewhere.then(|| self.home().enter());
+        timeout(within, work)
+    }
+
+    async fn probe(&self, time: Deadline) -> Result<(), Refused<C::Error>> {
+        for left in (0..TRIES).rev() {
+            let acquire = self.acquire().within(time.left()).sparing();
+            let lease = acquire.await.map_err(|error| {
+                let refused = Refused::of(error, time.deadline);
+                // That there is none to spare for another try excuses nothing: one did not answer.
+                let silent = left + 1 < TRIES && refused.is_mild();
+                if silent {
+                    Refused::Because(HealthReason::PingFailed)
+                } else {
+                    refused
+                }
+            })?;
             // One connection that is dead without saying so must not use up the whole deadline.
-            let rest = deadline.saturating_sub(now().saturating_duration_since(began));
-            if self.ping(lease, rest / (left + 1)).await {
+            if self.ping(lease, time.left() / (left + 1)).await {
                 return Ok(());
             }
         }
-        Err(HealthReason::PingFailed)
+        Err(Refused::Because(HealthReason::PingFailed))
     }
 
     /// Returns whether the connection answered as it should.
@@ -207,7 +237,9 @@ impl<C: Connector> Pool<C> {
         lease.set_fate(Fate::Reset);
         let patience = patience.min(self.config().ping_timeout);
         let began = now();
-        let answer = timeout(patience, self.connector().ping(lease.tracked())).await;
+        let answer = self
+            .bound(patience, self.connector().ping(lease.tracked()))
+            .await;
         self.meters().ping(now().saturating_duration_since(began));
         let works = matches!(answer, Ok(Ok(())));
         lease.set_fate(if works { Fate::Return } else { Fate::Broken });
@@ -215,26 +247,93 @@ impl<C: Connector> Pool<C> {
     }
 }
 
-/// What it means that no connection could be had. That others took them meanwhile is what the books would
-/// have said.
-fn refusal<E: Error + 'static>(
-    error: AcquireError<E>,
-    within: Duration,
-) -> Result<(), HealthReason<E>> {
-    Err(match error {
-        AcquireError::Exhausted { out, waiting, .. } => HealthReason::Saturated { out, waiting },
-        AcquireError::QueueFull { state, .. } => HealthReason::Saturated {
-            out: state.out,
-            waiting: state.waiting,
-        },
-        AcquireError::ConnectTimeout { .. } => HealthReason::NoAnswer { within },
-        AcquireError::Down { cause, since, .. } => HealthReason::Unreachable { since, cause },
-        AcquireError::Rejected { cause } => HealthReason::Rejected { cause },
-        AcquireError::Paused { .. } => HealthReason::Paused,
-        AcquireError::Hook { .. } => HealthReason::Hook,
-        AcquireError::Draining => HealthReason::Draining,
-        AcquireError::Closed => HealthReason::Closed,
+/// How long a verdict may take, and since when.
+#[derive(Clone, Copy)]
+struct Deadline {
+    began: Instant,
+    deadline: Duration,
+}
+
+impl Deadline {
+    fn left(self) -> Duration {
+        let took = now().saturating_duration_since(self.began);
+        self.deadline.saturating_sub(took)
+    }
+}
+
+/// What the books are good for.
+enum Books<E: Error + 'static> {
+    /// They say it all.
+    Suffice(Vec<HealthReason<E>>),
+    /// They will, when an attempt to open a connection has ended.
+    Watch,
+    /// A connection can be spared, and says more.
+    Probe,
+}
+
+fn judge_by_books<E: Error + 'static>(seen: &Snapshot, began: &Snapshot) -> Books<E> {
+    let answers = seen.opened_total > began.opened_total;
+    Books::Suffice(match seen.mode {
+        PoolMode::Paused => vec![HealthReason::Paused],
+        PoolMode::Draining => vec![HealthReason::Draining],
+        PoolMode::Closed => vec![HealthReason::Closed],
+        PoolMode::Open if seen.is_saturated() => vec![HealthReason::Saturated {
+            out: seen.out,
+            closing: seen.closing,
+            waiting: seen.waiting,
+        }],
+        PoolMode::Open if seen.can_spare_one() => return Books::Probe,
+        // What an outage means is said whatever else is found.
+        PoolMode::Open if seen.depends_on_opening() && !answers && seen.outage.is_none() => {
+            return Books::Watch;
+        }
+        PoolMode::Open => Vec::new(),
     })
+}
+
+fn still_opening<E: Error + 'static>(
+    seen: &Snapshot,
+    began: &Snapshot,
+    within: Duration,
+) -> HealthReason<E> {
+    HealthReason::Opening {
+        opening: seen.opening,
+        out: seen.out,
+        waiting: seen.waiting,
+        served: seen.leases_issued - began.leases_issued,
+        within,
+    }
+}
+
+/// Why the probe got no connection, or no answer.
+enum Refused<E: Error + 'static> {
+    /// The pool had none to spare, and these numbers.
+    Spared(Box<Snapshot>),
+    Because(HealthReason<E>),
+}
+
+impl<E: Error + 'static> Refused<E> {
+    fn of(error: AcquireError<E>, within: Duration) -> Self {
+        Self::Because(match error {
+            AcquireError::Exhausted { state, .. } | AcquireError::QueueFull { state, .. } => {
+                return Self::Spared(state);
+            }
+            AcquireError::ConnectTimeout { .. } => HealthReason::NoAnswer { within },
+            AcquireError::Down { cause, since, .. } => HealthReason::Unreachable { since, cause },
+            AcquireError::Rejected { cause } => HealthReason::Rejected { cause },
+            AcquireError::Paused { .. } => HealthReason::Paused,
+            AcquireError::Hook { .. } => HealthReason::Hook,
+            AcquireError::Draining => HealthReason::Draining,
+            AcquireError::Closed => HealthReason::Closed,
+        })
+    }
+
+    fn is_mild(&self) -> bool {
+        match self {
+            Self::Spared(_) => true,
+            Self::Because(reason) => reason.is_mild(),
+        }
+    }
 }
 
 fn status<E: Error + 'static>(reasons: &[HealthReason<E>], probed: bool) -> HealthStatus {
@@ -251,11 +350,14 @@ impl<E: Error + 'static> HealthReason<E> {
     fn is_mild(&self) -> bool {
         matches!(
             self,
-            Self::Saturated { .. } | Self::Slow { .. } | Self::Paused
+            Self::Saturated { .. }
+                | Self::Slow { .. }
+                | Self::Paused
+                | Self::Opening { served: 1.., .. }
         )
     }
 
-    fn is_outage(&self) -> bool {
+    pub(crate) fn is_outage(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Rejected { .. })
     }
 }
@@ -269,64 +371,5 @@ impl HealthStatus {
             Self::Degraded => "degraded",
             Self::Unhealthy => "unhealthy",
         }
-    }
-}
-
-impl fmt::Display for HealthStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl<E: Error + 'static> fmt::Display for HealthReason<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Saturated { out, waiting } => {
-                write!(
-                    f,
-                    "saturated: {out} connections are in use and {waiting} acquires wait"
-                )
-            }
-            Self::Slow { took } => write!(f, "slow: the probe took {}", brief(*took)),
-            Self::Paused => f.write_str("the pool is paused"),
-            Self::Unreachable { since, cause } => {
-                write!(f, "no connection could be opened for {}", brief(*since))?;
-                write_chain(f, cause)
-            }
-            Self::Rejected { cause } => {
-                f.write_str("the database refuses the connection")?;
-                write_chain(f, cause)
-            }
-            Self::NoAnswer { within } => write!(f, "no answer within {}", brief(*within)),
-            Self::PingFailed => f.write_str("no connection answered its ping"),
-            Self::Hook => f.write_str("the acquire hook lets no connection be lent"),
-            Self::Draining => f.write_str("the pool is being drained"),
-            Self::Closed => f.write_str("the pool is closed"),
-        }
-    }
-}
-
-/// Writes an error and its causes; one that repeats its own cause leaves it out.
-fn write_chain(f: &mut fmt::Formatter<'_>, error: &dyn Error) -> fmt::Result {
-    let mut written = String::new();
-    for cause in std::iter::successors(Some(error), |&error| error.source()) {
-        let cause = cause.to_string();
-        if !written.contains(&cause) {
-            write!(f, ": {cause}")?;
-            written = cause;
-        }
-    }
-    Ok(())
-}
-
-impl<E: Error + 'static> fmt::Display for Health<E> {
-    /// Says the status and the reasons in one line.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.status.fmt(f)?;
-        for (index, reason) in self.reasons.iter().enumerate() {
-            let separator = if index == 0 { ": " } else { "; " };
-            write!(f, "{separator}{reason}")?;
-        }
-        Ok(())
     }
 }

@@ -97,7 +97,8 @@ impl<C: Connector> Acquire<C> {
         self
     }
 
-    /// Leaves the last connection of a pool in use to others: fails at once instead.
+    /// Leaves the last connection of a pool in use to others: fails at once instead, and passes on what it
+    /// waited for where others came to need it meanwhile.
     pub(crate) fn sparing(mut self) -> Self {
         self.rare().sparing = true;
         self
@@ -254,7 +255,7 @@ impl<C: Connector> Acquire<C> {
         let inner = inner.expect("bug: an acquire was used after it ended");
         Poll::Ready(match inner.shell.look(&mut self.wait, key, cx.waker()) {
             None => return self.poll_waiting(key, now(), cx),
-            Some(Found::Granted(granted)) => Ok(granted),
+            Some(Found::Granted(granted)) => self.keep_or_pass_on(granted),
             Some(Found::Failed(cause)) => Err(AcquireError::Rejected { cause }),
             Some(Found::Refused(refusal)) => Err(refusal::refused(refusal)),
             Some(Found::Waiting(_)) => panic!("bug: a look told nothing"),
@@ -302,7 +303,7 @@ impl<C: Connector> Acquire<C> {
         let inner = inner.expect("bug: an acquire was used after it ended");
         let (expired, counts) = inner.shell.expire(&mut self.wait, key);
         Poll::Ready(match expired {
-            Expired::Granted(granted) => Ok(granted),
+            Expired::Granted(granted) => self.keep_or_pass_on(granted),
             Expired::Failed(cause) => Err(AcquireError::Rejected { cause }),
             Expired::Refused(refusal) => Err(refusal::refused(refusal)),
             Expired::TimedOut(shortage, waker) => {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{holder_at, now};
+use super::{Pool, holder_at, now};
+use crate::connector::Connector;
 use crate::error::Holder;
 use crate::state::{Counts, Mode, Reason};
 
@@ -85,9 +86,10 @@ impl Snapshot {
         self.out + self.idle + self.opening + self.closing
     }
 
-    /// Returns whether whoever asks now must wait for somebody else's connection.
+    /// Returns whether whoever asks now must wait for somebody else's connection. That others wait is no
+    /// sign of it: they may wait for connections that are being opened.
     pub(crate) fn is_saturated(&self) -> bool {
-        self.waiting > 0 || self.free() == Some(0)
+        self.free() == Some(0)
     }
 
     /// Returns whether a connection can be taken without its being the last one of a pool in use.
@@ -96,11 +98,35 @@ impl Snapshot {
         self.waiting == 0 && self.free().is_none_or(|free| free >= enough)
     }
 
-    /// Returns how many connections are idle or may be opened; none for no limit.
+    /// Returns whether whoever asks now gets what is being opened, if that ever is.
+    pub(crate) fn depends_on_opening(&self) -> bool {
+        self.idle == 0 && (self.opening > 0 || self.waiting > 0) && !self.is_saturated()
+    }
+
+    /// Returns how many connections are idle, being opened, or may be; none for no limit.
     fn free(&self) -> Option<usize> {
         let overflow = u64::try_from(self.max_overflow).ok()?;
         let limit = usize::try_from(u64::from(self.pool_size) + overflow).unwrap_or(usize::MAX);
-        Some(limit.saturating_sub(self.out + self.opening + self.closing))
+        Some(limit.saturating_sub(self.out + self.closing))
+    }
+}
+
+impl<C: Connector> Pool<C> {
+    /// Waits until an attempt to open a connection has ended since, well or badly, or the mode is another.
+    /// Returns the numbers then.
+    ///
+    /// # Cancel safety
+    /// Safe: it only looks.
+    pub(crate) async fn attempt_ended(&self, since: &Snapshot) -> Snapshot {
+        let attempts = |at: &Snapshot| (at.opened_total, at.open_failures_total, at.mode);
+        let mut phase = self.inner.phase.subscribe();
+        loop {
+            // The phase is announced again whenever an attempt has ended.
+            let seen = self.snapshot();
+            if attempts(&seen) != attempts(since) || phase.changed().await.is_err() {
+                return seen;
+            }
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! How an acquire that failed explains itself.
 
 use super::super::{Snapshot, holder_at, now};
-use super::Acquire;
+use super::{Acquire, Served};
 use crate::connector::Connector;
 use crate::error::{AcquireError, ConnectError};
-use crate::state::{Counts, Refusal, Shortage};
+use crate::state::{Counts, Granted, Refusal, Shortage};
 
 impl<C: Connector> Acquire<C> {
     pub(super) fn explain(
@@ -54,6 +54,35 @@ impl<C: Connector> Acquire<C> {
             own: Vec::new(),
         };
         self.explain(shortage, counts)
+    }
+}
+
+impl<C: Connector> Acquire<C> {
+    /// Keeps a connection that was waited for, unless this acquire is sparing and others need it: when it
+    /// asked they did not, but they may have come since.
+    #[inline]
+    pub(super) fn keep_or_pass_on(&self, granted: Granted<C::Connection>) -> Served<C> {
+        if self.is(|rare| rare.sparing) {
+            return self.pass_on(granted);
+        }
+        Ok(granted)
+    }
+
+    #[cold]
+    fn pass_on(&self, granted: Granted<C::Connection>) -> Served<C> {
+        let inner = self.inner();
+        let mut without = inner.shell.read(|books| books.counts());
+        without.out -= 1;
+        without.idle += 1;
+        if can_spare_one(&without) {
+            return Ok(granted);
+        }
+        // Nothing was done with it: it is as clean as it came.
+        if let Some(actions) = inner.shell.put(granted, now()) {
+            inner.perform(actions);
+        }
+        let counts = inner.shell.read(|books| books.counts());
+        Err(self.nothing_to_spare(&counts))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The verdict on a pool, and that asking for it harms nobody.
 
+mod opening;
+
 use super::fake::{Call, FakeError, Gate};
 use super::*;
 use crate::health::{HEALTH_DEADLINE, Health, HealthMethod, HealthReason, HealthStatus};
@@ -53,7 +55,11 @@ async fn a_saturated_pool_is_degraded_at_once_and_not_asked_for_a_connection() {
     assert!(
         matches!(
             seen.reasons[..],
-            [HealthReason::Saturated { out: 2, waiting: 0 }]
+            [HealthReason::Saturated {
+                out: 2,
+                closing: 0,
+                waiting: 0
+            }]
         ),
         "{seen}"
     );
@@ -63,7 +69,11 @@ async fn a_saturated_pool_is_degraded_at_once_and_not_asked_for_a_connection() {
     assert!(
         matches!(
             seen.reasons[..],
-            [HealthReason::Saturated { out: 2, waiting: 1 }]
+            [HealthReason::Saturated {
+                out: 2,
+                closing: 0,
+                waiting: 1
+            }]
         ),
         "{seen}"
     );
@@ -235,4 +245,23 @@ async fn a_probe_that_is_dropped_in_its_ping_leaves_a_clean_connection() {
     settle().await;
     assert_eq!(fake.count(Call::Reset), 1);
     assert_eq!(numbers(&pool), (0, 1, 0, 0, 0));
+}
+
+/// After a ping that nobody answered, that no connection can be spared for a second try excuses nothing.
+#[tokio::test(start_paused = true)]
+async fn a_failed_ping_is_not_forgotten_when_a_second_connection_cannot_be_spared() {
+    let (pool, fake) = pool(3, 0);
+    let mut leases = join_all((0..3).map(|_| pool.acquire())).await;
+    leases.truncate(1);
+    // The goodbyes of those that are given up with the silent one hang, so that their slots stay taken.
+    for call in [Call::Ping, Call::Close, Call::Connect] {
+        fake.always(call, Gate::Never);
+    }
+    let seen = health(&pool).await;
+    is(&seen, HealthStatus::Unhealthy, HealthMethod::Probe);
+    assert!(
+        matches!(seen.reasons[..], [HealthReason::PingFailed]),
+        "{seen}"
+    );
+    assert_eq!(fake.count(Call::Ping), 1, "the second try was refused");
 }
