@@ -107,11 +107,7 @@ impl<C, W, E: Clone> State<C, W, E> {
             Mode::Open => {
                 if let Some(granted) = self.take_idle(asker, now, &mut actions) {
                     self.totals.leases_issued += 1;
-                    if self.limits.min_idle > 0 {
-                        self.settle(now, &mut actions);
-                    } else {
-                        self.check();
-                    }
+                    self.settle(now, &mut actions);
                     return (Asked::Ready(granted), actions);
                 }
             }
