@@ -217,3 +217,30 @@ async fn a_commit_that_is_cancelled_is_remembered_as_in_doubt() {
     );
     bench.until_at_rest().await;
 }
+
+/// After a serialization failure there is nothing to commit, and nothing to close either.
+#[tokio::test]
+async fn a_doomed_transaction_is_rolled_back_and_its_connection_stays() {
+    let mut bench = Bench::single("commit_doomed").await;
+    let raise = "create or replace function commit_doom() returns int language plpgsql as \
+                 $$ begin raise exception using errcode = '40001'; end $$";
+    bench.admin.execute(raise).await.unwrap();
+    let mut session = bench.pool.session().await.unwrap();
+    let pid = session.backend().pid;
+    let outcome = session
+        .transaction(async |tx: &mut Transaction<'_>| {
+            tx.execute(bench.insert("lost")).await?;
+            let swallowed = tx.execute("select commit_doom()").await;
+            assert_eq!(swallowed.unwrap_err().sqlstate().as_deref(), Some("40001"));
+            Ok::<(), QueryError>(())
+        })
+        .await;
+    assert!(
+        matches!(&outcome, Err(TransactionError::SerializationFailed { sqlstate }) if sqlstate == "40001"),
+        "{outcome:?}"
+    );
+    session.execute(bench.insert("kept")).await.unwrap();
+    drop(session);
+    assert_eq!(bench.pool.session().await.unwrap().backend().pid, pid);
+    assert_eq!(bench.stored().await, ["kept"]);
+}

@@ -12,5 +12,6 @@ mod cluster;
 mod relay;
 
 mod cuts;
+mod refused;
 mod rollback;
 mod round_trips;

@@ -250,23 +250,6 @@ fn who_waits_for_a_pause_hears_of_the_last_lease_and_of_no_other() {
     assert_eq!(heard, [false, true]);
 }
 
-/// F16: what is about to go takes nobody's place among the idle ones.
-#[test]
-fn f16_a_replacement_is_kept_and_the_one_it_replaces_goes() {
-    let mut state = ageing(2, 1);
-    for Granted { conn, holder } in lend(&mut state, 2) {
-        drop(state.put(holder, conn, origin()));
-    }
-    let due = at(61);
-    let actions = state.sweep(due);
-    assert_eq!((actions.connect, actions.close.len()), (1, 0));
-    let actions = state.opened(opened(7, 0), due);
-    assert_eq!(actions.close.len(), 1);
-    assert!(actions.close[0].marked);
-    let idle: Vec<u8> = state.idle().map(|conn| conn.value).collect();
-    assert!(idle.len() == 2 && idle.contains(&7), "{idle:?}");
-}
-
 #[test]
 #[should_panic(expected = "bug: 2 connections are open")]
 fn books_that_are_out_of_order_are_noticed_at_the_next_transition() {
