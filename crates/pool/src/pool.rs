@@ -1,19 +1,20 @@
-//! The pool: a lock and wakers around [`State`], and the tasks that open, reset and close.
-//!
-//! Contract of the lock: it is held for one transition and never across an await, a wake, or the drop
-//! of a connection or waker, any of which may come back here.
+//! The pool: its books behind a lock, and the tasks that open, reset and close.
 
 mod acquire;
 mod control;
 mod lease;
 mod runtime;
+mod shell;
 mod snapshot;
 mod tasks;
 mod vet;
 
+mod sync;
+
 use std::fmt;
+use std::ops::Deref;
 use std::panic::Location;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ pub use control::{Outage, WarmUp};
 pub(crate) use lease::Fate;
 pub use lease::Lease;
 pub(crate) use runtime::{Home, OwnedRuntime};
+use shell::Shell;
 pub use snapshot::{ClosedBy, Snapshot};
 pub(crate) use tasks::jitter;
 
@@ -34,14 +36,28 @@ use crate::critical::{self, Critical, Told};
 use crate::error::{ConnectError, Holder};
 use crate::hooks::Hooks;
 use crate::metrics::Meters;
-use crate::state::{HeldSince, State};
+use crate::state::{Actions, HeldSince, State};
 
-/// A pool of connections. Cloning gives another handle to the same pool.
+/// A pool of connections. Cloning gives another handle to the same pool, at the cost of an allocation: give
+/// each long-lived task one of its own, and its acquires do not slow down those of others.
 ///
 /// When the last handle and the last lease are gone, idle connections are dropped without a goodbye;
 /// [`Pool::close`] is the polite way.
 pub struct Pool<C: Connector> {
-    inner: Arc<Inner<C>>,
+    inner: Arc<Share<C>>,
+}
+
+/// What one handle and its leases have of the pool. They are counted here, so that tasks with handles of
+/// their own do not all count on the same cache line; nor may two shares lie on one.
+#[repr(align(64))]
+pub(crate) struct Share<C: Connector>(Arc<Inner<C>>);
+
+impl<C: Connector> Deref for Share<C> {
+    type Target = Arc<Inner<C>>;
+
+    fn deref(&self) -> &Arc<Inner<C>> {
+        &self.0
+    }
 }
 
 pub(crate) type Books<C> =
@@ -51,7 +67,7 @@ pub(crate) struct Inner<C: Connector> {
     connector: C,
     config: Config,
     hooks: Hooks<C::Connection>,
-    state: Mutex<Books<C>>,
+    pub(crate) shell: Shell<C::Connection, ConnectError<C::Error>>,
     /// Where the pool's tasks run, whoever causes them.
     handle: Handle,
     phase: watch::Sender<Phase>,
@@ -110,11 +126,24 @@ impl<C: Connector> Pool<C> {
     ) -> Self {
         let (handle, runtime) = home.split();
         let (phase, _) = watch::channel(Phase::Running);
+        let told: Arc<Told> = Arc::default();
+        let on_broken = {
+            let (told, handle, listener) = (told.clone(), handle.clone(), hooks.critical.clone());
+            // From a task: a lock is held here.
+            move || {
+                if told.broken() {
+                    let listener = listener.clone();
+                    handle.spawn(async move {
+                        critical::tell(listener.as_ref(), &Critical::BrokenInvariant);
+                    });
+                }
+            }
+        };
         let inner = Arc::new(Inner {
             connector,
-            state: Mutex::new(State::new(config.limits())),
+            shell: Shell::new(State::new(config.limits()), on_broken),
             meters: Meters::new(config.metrics),
-            told: Arc::default(),
+            told,
             config,
             hooks,
             handle,
@@ -124,9 +153,10 @@ impl<C: Connector> Pool<C> {
         });
         inner.spawn_housekeeper();
         // What is to be kept ready.
-        let actions = inner.lock().warm_up(0, now());
-        inner.perform(actions);
-        Self { inner }
+        inner.change(|books| books.warm_up(0, now()));
+        Self {
+            inner: Arc::new(Share(inner)),
+        }
     }
 
     /// Acquires a connection, waiting in arrival order until one is free.
@@ -150,7 +180,7 @@ impl<C: Connector> Pool<C> {
     /// Returns the pool's numbers.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let counts = self.inner.lock().counts();
+        let counts = self.inner.shell.read(Books::<C>::counts);
         Snapshot::of(&counts)
     }
 
@@ -190,29 +220,28 @@ impl<C: Connector> Pool<C> {
     /// 1024 at most.
     #[must_use]
     pub fn take_connect_times(&self) -> Vec<Duration> {
-        self.inner.lock().take_connect_times()
+        let take = |books: &mut Books<C>| (books.take_connect_times(), Actions::none());
+        self.inner.change_and_tell(take)
     }
 }
 
 impl<C: Connector> Inner<C> {
-    /// Locks the books. A poisoned lock is taken all the same: the broken invariant was reported by the
-    /// panic that poisoned it, and a lease that is dropped while unwinding must not panic again.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Books<C>> {
-        self.state.lock().unwrap_or_else(|broken| {
-            self.tell_broken();
-            broken.into_inner()
-        })
+    /// Makes a transition, and performs what it orders.
+    pub(crate) fn change(
+        self: &Arc<Self>,
+        transition: impl FnOnce(&mut Books<C>) -> Actions<C::Connection, Waker>,
+    ) {
+        self.perform(self.shell.change(transition));
     }
 
-    /// Tells that the books do not add up, from a task: the lock is held here.
-    #[cold]
-    fn tell_broken(&self) {
-        if self.told.broken() {
-            let listener = self.hooks.critical.clone();
-            self.handle.spawn(async move {
-                critical::tell(listener.as_ref(), &Critical::BrokenInvariant);
-            });
-        }
+    /// Makes a transition that tells something, and performs what it orders.
+    pub(crate) fn change_and_tell<T>(
+        self: &Arc<Self>,
+        transition: impl FnOnce(&mut Books<C>) -> (T, Actions<C::Connection, Waker>),
+    ) -> T {
+        let (told, actions) = self.shell.change_and_tell(transition);
+        self.perform(actions);
+        told
     }
 
     fn advance(&self, to: Phase) {
@@ -224,7 +253,7 @@ impl<C: Connector> Inner<C> {
     }
 
     fn holders(&self) -> Vec<Holder> {
-        let holders = self.lock().holders();
+        let holders = self.shell.read(Books::<C>::holders);
         let now = now();
         let mut holders: Vec<Holder> = holders
             .into_iter()
@@ -238,7 +267,7 @@ impl<C: Connector> Inner<C> {
 impl<C: Connector> Clone for Pool<C> {
     fn clone(&self) -> Self {
         Self {
-            inner: Arc::clone(&self.inner),
+            inner: Arc::new(Share(Arc::clone(&self.inner.0))),
         }
     }
 }

@@ -28,28 +28,36 @@ pub(crate) use gate::Backoff;
 use gate::Gate;
 use idle::Idle;
 use queue::{Queue, Slot};
+pub(crate) use quick::Queued;
 use slab::Slab;
 use terms::Lent;
 pub use terms::Mode;
 pub(crate) use terms::{
     Actions, Asked, Asker, Conn, Counts, Expired, Failure, Found, Granted, HeldSince, HolderKey,
-    Leak, Limits, Opened, Order, Place, Reason, Refusal, Request, Severity, Shortage, Totals,
-    WaiterKey,
+    Known, Leak, Limits, Opened, Order, Place, Ready, Reason, Refusal, Request, Severity, Shortage,
+    Totals, WaiterKey,
 };
 
 /// The newest connect times that are kept for [`State::take_connect_times`].
 const CONNECT_TIMES: usize = 1024;
 
 /// All that the pool knows. See the module's documentation.
+///
+/// In this order in memory: what changes with every lease shares one cache line with the lock, because
+/// threads that lend and return at the same time pull each line back and forth that they write to. What
+/// changes only where acquires wait has a line of its own, far from what is only read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[repr(C)]
 pub(crate) struct State<C, W, E> {
-    limits: Limits,
-    mode: Mode,
-    generation: u64,
+    leases_issued: u64,
     /// All of this generation.
     idle: Idle<C>,
-    queue: Queue<C, W, E>,
     holders: Slab<Lent>,
+    /// Whether lending what is idle, queueing for what is lent, and taking back what is clean are all that
+    /// there is to do, as far as the last thorough transition saw: see [`quick`].
+    steady: bool,
+    mode: Mode,
+    generation: u64,
     opening: usize,
     /// Connections that are being reset or closed: their slots are not free yet.
     closing: usize,
@@ -57,13 +65,15 @@ pub(crate) struct State<C, W, E> {
     /// limits were lowered; `max_open` otherwise.
     ceiling: usize,
     refill: usize,
-    gate: Gate<E>,
-    /// The timer that the shell runs for the gate.
-    timer: Option<Instant>,
     /// The earliest deadline of those who wait, or earlier.
     alarm: Option<Instant>,
+    /// The timer that the shell runs for the gate.
+    timer: Option<Instant>,
+    limits: Limits,
+    gate: Gate<E>,
     totals: Totals,
     connect_times: VecDeque<Duration>,
+    queue: Queue<C, W, E>,
 }
 
 impl<C, W, E: Clone> State<C, W, E> {
@@ -72,6 +82,8 @@ impl<C, W, E: Clone> State<C, W, E> {
             limits,
             mode: Mode::Open,
             generation: 0,
+            steady: false,
+            leases_issued: 0,
             idle: Idle::new(limits.pool_size),
             queue: Queue::new(),
             holders: Slab::new(),
@@ -106,7 +118,7 @@ impl<C, W, E: Clone> State<C, W, E> {
             // With waiters there is nothing idle, so that a newcomer cannot overtake them.
             Mode::Open => {
                 if let Some(granted) = self.take_idle(asker, now, &mut actions) {
-                    self.totals.leases_issued += 1;
+                    self.leases_issued += 1;
                     self.settle(now, &mut actions);
                     return (Asked::Ready(granted), actions);
                 }
@@ -140,6 +152,7 @@ impl<C, W, E: Clone> State<C, W, E> {
 
     /// Looks into a waiter's slot; a slot that is not waiting any more is freed. `replace` returns what
     /// is to take the place of a waker that is no use any more.
+    #[inline]
     pub(crate) fn poll(
         &mut self,
         key: WaiterKey,
@@ -151,10 +164,10 @@ impl<C, W, E: Clone> State<C, W, E> {
         }
         match self.queue.remove(key) {
             Slot::Granted(granted) => {
-                self.totals.leases_issued += 1;
+                self.leases_issued += 1;
                 Found::Granted(granted)
             }
-            Slot::Failed(error) => Found::Failed(error),
+            Slot::Failed(error) => Found::Failed(*error),
             Slot::Refused(refusal) => Found::Refused(refusal),
             Slot::Waiting(_) => panic!("bug: a waiting slot changed under the lock"),
         }
@@ -169,10 +182,10 @@ impl<C, W, E: Clone> State<C, W, E> {
                 Expired::TimedOut(shortage, waker)
             }
             Slot::Granted(granted) => {
-                self.totals.leases_issued += 1;
+                self.leases_issued += 1;
                 Expired::Granted(granted)
             }
-            Slot::Failed(error) => Expired::Failed(error),
+            Slot::Failed(error) => Expired::Failed(*error),
             Slot::Refused(refusal) => Expired::Refused(refusal),
         };
         self.check();
@@ -184,8 +197,8 @@ impl<C, W, E: Clone> State<C, W, E> {
         let mut actions = Actions::none();
         match self.queue.remove(key) {
             Slot::Waiting(waker) => actions.spent = Some(waker),
-            Slot::Granted(Granted { mut conn, holder }) => {
-                self.end_lease(holder, &mut conn, &mut actions);
+            Slot::Granted(granted) => {
+                let conn = self.end_lease(granted, &mut actions);
                 self.place(conn, now, &mut actions);
             }
             Slot::Failed(_) | Slot::Refused(_) => {}
@@ -195,16 +208,10 @@ impl<C, W, E: Clone> State<C, W, E> {
     }
 
     /// Takes back a clean connection.
-    pub(crate) fn put(
-        &mut self,
-        holder: HolderKey,
-        mut conn: Conn<C>,
-        now: Instant,
-    ) -> Actions<C, W> {
+    pub(crate) fn put(&mut self, granted: Granted<C>, now: Instant) -> Actions<C, W> {
         let mut actions = Actions::none();
-        self.totals.leases_returned += 1;
-        self.end_lease(holder, &mut conn, &mut actions);
-        conn.last_used = now;
+        let mut conn = self.end_lease(granted, &mut actions);
+        conn.works_at(now);
         self.gate.prove(now);
         self.place(conn, now, &mut actions);
         self.settle(now, &mut actions);
@@ -213,25 +220,19 @@ impl<C, W, E: Clone> State<C, W, E> {
 
     /// Ends a lease whose connection must be reset before anyone else may have it, or be closed. The
     /// slot stays taken until [`State::restore`], [`State::lost`] or [`State::closed`].
-    pub(crate) fn retire(
-        &mut self,
-        holder: HolderKey,
-        conn: &mut Conn<C>,
-        now: Instant,
-    ) -> Actions<C, W> {
+    pub(crate) fn retire(&mut self, granted: Granted<C>, now: Instant) -> (Conn<C>, Actions<C, W>) {
         let mut actions = Actions::none();
-        self.totals.leases_returned += 1;
-        self.end_lease(holder, conn, &mut actions);
+        let conn = self.end_lease(granted, &mut actions);
         self.closing += 1;
         self.settle(now, &mut actions);
-        actions
+        (conn, actions)
     }
 
     /// Takes back a connection that was reset.
     pub(crate) fn restore(&mut self, mut conn: Conn<C>, now: Instant) -> Actions<C, W> {
         let mut actions = Actions::none();
         self.end_closing();
-        conn.last_used = now;
+        conn.works_at(now);
         self.gate.prove(now);
         self.place(conn, now, &mut actions);
         self.settle(now, &mut actions);
@@ -265,13 +266,15 @@ impl<C, W, E: Clone> State<C, W, E> {
         }
         let took = now.saturating_duration_since(opened.begun);
         self.connect_times.push_back(took);
-        let conn = Conn {
+        let conn = Box::new(Known {
             expires: self.limits.expiry(opened.begun, opened.jitter),
             value: opened.value,
+            holder: HolderKey::NONE,
+            lent_since: now,
             generation: opened.generation,
             last_used: now,
             marked: false,
-        };
+        });
         self.place(conn, now, &mut actions);
         self.settle(now, &mut actions);
         actions
@@ -294,7 +297,7 @@ impl<C, W, E: Clone> State<C, W, E> {
             Severity::Permanent if !unobserved => {
                 // The server answered, so it is not down.
                 self.gate.succeeded(self.limits.max_connecting);
-                if let Some(waker) = self.queue.settle_head(Slot::Failed(error)) {
+                if let Some(waker) = self.queue.settle_head(Slot::Failed(Box::new(error))) {
                     actions.wake(waker);
                 }
             }
@@ -342,6 +345,7 @@ impl<C, W, E: Clone> State<C, W, E> {
             closing: self.closing,
             waiting: self.queue.waiting(),
             totals: self.totals,
+            leases: (self.leases_issued, self.leases_issued - self.taken()),
             oldest: self.oldest(),
         }
     }
@@ -358,6 +362,11 @@ impl<C, W, E: Clone> State<C, W, E> {
     /// Returns how long the connections took to open that were opened since the last call.
     pub(crate) fn take_connect_times(&mut self) -> Vec<Duration> {
         self.connect_times.drain(..).collect()
+    }
+
+    /// Returns how many leases are out; a grant is none until its future has taken it.
+    fn taken(&self) -> u64 {
+        (self.holders.len() - self.queue.grants()) as u64
     }
 
     fn open(&self) -> usize {
@@ -385,29 +394,43 @@ impl<C, W, E: Clone> State<C, W, E> {
         None
     }
 
+    #[inline]
     fn lend(&mut self, conn: Conn<C>, asker: Asker, now: Instant) -> Granted<C> {
+        self.enter_lease(conn, asker, now).grant(now)
+    }
+
+    #[inline]
+    fn enter_lease(&mut self, conn: Conn<C>, asker: Asker, now: Instant) -> Ready<C> {
+        // Where nothing grows too old the connection need not be looked at: see `Ready`.
+        let (expires, marked) = match self.limits.recycle {
+            None => (None, false),
+            Some(_) => (conn.expires, conn.marked),
+        };
         let holder = self.holders.insert(Lent {
             held: HeldSince {
                 location: asker.location,
                 since: now,
             },
             task: asker.task,
-            expires: conn.expires,
-            marked: conn.marked,
+            expires,
+            marked,
             suspected: false,
         });
-        Granted {
+        Ready {
             conn,
             holder: HolderKey(holder),
         }
     }
 
-    fn end_lease(&mut self, holder: HolderKey, conn: &mut Conn<C>, actions: &mut Actions<C, W>) {
-        let lent = self.holders.remove(holder.0);
+    fn end_lease(&mut self, granted: Granted<C>, actions: &mut Actions<C, W>) -> Conn<C> {
+        let mut conn = granted.conn;
+        let lent = self.holders.remove(conn.holder.0);
+        conn.end_lease();
         conn.marked |= lent.marked;
         if lent.suspected {
             actions.leaks.push(Leak::Returned(lent.held));
         }
+        conn
     }
 
     fn end_opening(&mut self, actions: &mut Actions<C, W>) {
@@ -471,6 +494,7 @@ impl<C, W, E: Clone> State<C, W, E> {
             Mode::Closed => actions.announce |= self.open() == 0,
         }
         self.ceiling = self.ceiling.min(self.open()).max(self.limits.max_open);
+        self.steady = self.is_steady();
         self.check();
     }
 

@@ -1,10 +1,11 @@
 //! Durations in fixed buckets, recorded without lock or allocation.
 //!
-//! Each thread writes to one of a few shards, so that threads that lend and return at the same time do
-//! not pull the same cache line back and forth.
+//! The first few threads write each to a shard of its own: they do not pull the same cache line back and
+//! forth, and need no atomic addition. All others share one.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// The upper bounds of the buckets in nanoseconds; one more bucket takes what is above all of them.
@@ -34,7 +35,8 @@ const BOUNDS: [u64; 21] = [
 
 const BUCKETS: usize = BOUNDS.len() + 1;
 
-const SHARDS: usize = 8;
+/// One for each thread that has a shard to itself, and the last for all others.
+const SHARDS: usize = 9;
 
 /// What counts as no longer than this, a year, so that no sum overflows.
 const LONGEST: u64 = 365 * 86_400 * 1_000_000_000;
@@ -65,13 +67,18 @@ impl Histogram {
         }
     }
 
-    /// Records one duration. Costs two additions to atomics.
+    /// Records one duration.
     pub(crate) fn record(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).map_or(LONGEST, |nanos| nanos.min(LONGEST));
-        let bucket = &self.shards[shard()].buckets[bucket_of(nanos)];
-        bucket.count.fetch_add(1, Ordering::Relaxed);
-        if nanos > 0 {
+        let shard = shard();
+        let bucket = &self.shards[shard].buckets[bucket_of(nanos)];
+        if shard == SHARED {
+            bucket.count.fetch_add(1, Ordering::Relaxed);
             bucket.nanos.fetch_add(nanos, Ordering::Relaxed);
+        } else {
+            // Nobody else writes here, so that it need not be one step.
+            add(&bucket.count, 1);
+            add(&bucket.nanos, nanos);
         }
     }
 
@@ -89,24 +96,92 @@ impl Histogram {
     }
 }
 
+/// Where the search for a bucket begins, by the number of bits of a duration: that of the shortest one with as
+/// many. From there it is at most one step, as no two bounds have equally many bits but for a few.
+const FIRST: [usize; 65] = {
+    let mut first = [0; 65];
+    let mut bits = 1;
+    while bits <= 64 {
+        let shortest = 1_u64 << (bits - 1);
+        let mut bucket = 0;
+        while bucket < BOUNDS.len() && BOUNDS[bucket] < shortest {
+            bucket += 1;
+        }
+        first[bits] = bucket;
+        bits += 1;
+    }
+    first
+};
+
 fn bucket_of(nanos: u64) -> usize {
-    BOUNDS.partition_point(|bound| *bound < nanos)
+    let bits = u64::BITS - nanos.leading_zeros();
+    let mut bucket = FIRST[bits as usize];
+    while bucket < BOUNDS.len() && BOUNDS[bucket] < nanos {
+        bucket += 1;
+    }
+    bucket
 }
 
-/// Returns this thread's shard. Threads take turns in choosing.
-fn shard() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static MINE: Cell<usize> = const { Cell::new(usize::MAX) };
-    }
-    // A lease may be dropped by a thread that is ending.
-    MINE.try_with(|mine| {
-        if mine.get() == usize::MAX {
-            mine.set(NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS);
+fn add(to: &AtomicU64, more: u64) {
+    to.store(
+        to.load(Ordering::Relaxed).wrapping_add(more),
+        Ordering::Relaxed,
+    );
+}
+
+/// The shard of those who have none to themselves.
+const SHARED: usize = SHARDS - 1;
+
+/// The shards that no living thread has, of all histograms alike. The lock orders what the next owner of a
+/// shard writes after what its last one wrote.
+static FREE: Mutex<[bool; SHARED]> = Mutex::new([true; SHARED]);
+
+/// A thread's own shard, until the thread ends.
+struct Own(usize);
+
+impl Own {
+    fn claim() -> Self {
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = free.iter().position(|free| *free).unwrap_or(SHARED);
+        if let Some(free) = free.get_mut(own) {
+            *free = false;
         }
-        mine.get()
-    })
-    .unwrap_or(0)
+        Self(own)
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        // What is recorded after this must not meet the next owner.
+        let _ = MINE.try_with(|mine| mine.set(SHARED));
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(free) = free.get_mut(self.0) {
+            *free = true;
+        }
+    }
+}
+
+/// Not chosen yet.
+const UNKNOWN: usize = usize::MAX;
+
+thread_local! {
+    static OWN: Own = Own::claim();
+    /// The number in `OWN`: to read it costs less than to find out whether `OWN` is still there.
+    static MINE: Cell<usize> = const { Cell::new(UNKNOWN) };
+}
+
+/// Returns this thread's shard.
+fn shard() -> usize {
+    let mine = MINE.get();
+    if mine == UNKNOWN { choose() } else { mine }
+}
+
+#[cold]
+fn choose() -> usize {
+    // A thread that is ending has none any more.
+    let mine = OWN.try_with(|own| own.0).unwrap_or(SHARED);
+    MINE.set(mine);
+    mine
 }
 
 /// Durations in fixed buckets, from 10 µs to 60 s.
@@ -165,6 +240,8 @@ impl HistogramSnapshot {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
 
     #[test]
@@ -201,32 +278,60 @@ mod tests {
     }
 
     #[test]
+    fn the_bucket_is_the_first_whose_bound_is_not_below() {
+        let around = BOUNDS
+            .iter()
+            .flat_map(|bound| [bound - 1, *bound, bound + 1]);
+        let powers = (0..64).flat_map(|bits| [(1_u64 << bits) - 1, 1 << bits, (1 << bits) + 1]);
+        for nanos in around.chain(powers).chain([0, u64::MAX]) {
+            let searched = BOUNDS.partition_point(|bound| *bound < nanos);
+            assert_eq!(bucket_of(nanos), searched, "{nanos}");
+        }
+    }
+
+    #[test]
     fn bounds_rise() {
         assert!(BOUNDS.windows(2).all(|pair| pair[0] < pair[1]));
     }
 
     #[test]
-    fn what_threads_record_at_the_same_time_adds_up() {
+    fn what_threads_record_at_the_same_time_adds_up_and_few_threads_share() {
         let histogram = Histogram::new();
-        std::thread::scope(|threads| {
-            for _ in 0..2 * SHARDS {
-                threads.spawn(|| {
-                    for _ in 0..1_000 {
-                        histogram.record(Duration::from_micros(3));
-                    }
-                });
-            }
+        let together = Barrier::new(2 * SHARDS);
+        let mut shards: Vec<usize> = std::thread::scope(|threads| {
+            let record = || {
+                together.wait();
+                for _ in 0..1_000 {
+                    histogram.record(Duration::from_micros(3));
+                }
+                let mine = shard();
+                together.wait();
+                mine
+            };
+            let running: Vec<_> = (0..2 * SHARDS).map(|_| threads.spawn(record)).collect();
+            running
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
         });
         let snapshot = histogram.snapshot();
-        assert_eq!(snapshot.count(), 16_000);
-        assert_eq!(snapshot.sum(), Duration::from_micros(48_000));
-        let used = histogram.shards.iter().filter(|shard| {
-            shard
-                .buckets
-                .iter()
-                .any(|bucket| bucket.count.load(Ordering::Relaxed) > 0)
-        });
-        assert!(used.count() > 1, "all threads wrote to the same shard");
+        assert_eq!(snapshot.count(), 18_000);
+        assert_eq!(snapshot.sum(), Duration::from_micros(54_000));
+        shards.retain(|shard| *shard != SHARED);
+        let owned = shards.len();
+        shards.sort_unstable();
+        shards.dedup();
+        assert_eq!(shards.len(), owned, "two threads own the same shard");
+    }
+
+    #[test]
+    fn a_thread_that_ends_leaves_its_shard_to_the_next() {
+        for _ in 0..3 * SHARDS {
+            std::thread::spawn(shard).join().unwrap();
+        }
+        // Not all of them can be owned by the test's other threads for ever.
+        let own = (0..10_000).any(|_| std::thread::spawn(shard).join().unwrap() != SHARED);
+        assert!(own, "the shards of ended threads are lost");
     }
 
     #[test]

@@ -47,12 +47,10 @@ impl<C: Connector> Pool<C> {
     /// ```
     pub async fn warm_up(&self, wanted: u32) -> WarmUp<C::Error> {
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-        let (failed_before, actions) = {
-            let mut books = self.inner.lock();
+        let failed_before = self.inner.change_and_tell(|books| {
             let failed_before = books.counts().totals.open_failed;
             (failed_before, books.warm_up(wanted, now()))
-        };
-        self.inner.perform(actions);
+        });
         let ended = |counts: &Counts| {
             let size = usize::try_from(counts.sizes.0).unwrap_or(usize::MAX);
             counts.mode != Mode::Open
@@ -63,20 +61,20 @@ impl<C: Connector> Pool<C> {
         self.inner
             .wait_until(deadline, |books| ended(&books.counts()))
             .await;
-        let books = self.inner.lock();
-        let counts = books.counts();
-        WarmUp {
-            ready: counts.out + counts.idle,
-            failure: books.outage().map(|(_, cause)| cause),
-        }
+        self.inner.shell.read(|books| {
+            let counts = books.counts();
+            WarmUp {
+                ready: counts.out + counts.idle,
+                failure: books.outage().map(|(_, cause)| cause),
+            }
+        })
     }
 
     /// Makes all connections that there are now stale: idle ones are closed, lent ones may be used on
     /// and are closed when they come back (SQLAlchemy's soft invalidation). For new credentials, say, or
     /// after a failover.
     pub fn invalidate(&self) {
-        let actions = self.inner.lock().invalidate_all(now());
-        self.inner.perform(actions);
+        self.inner.change(|books| books.invalidate_all(now()));
     }
 
     /// Changes `pool_size` and `max_overflow`. Idle connections that are too many now are closed at
@@ -94,8 +92,8 @@ impl<C: Connector> Pool<C> {
         resized.validate_sizes()?;
         let limits = resized.limits();
         let (pool_size, max_open) = (limits.pool_size, limits.max_open);
-        let actions = self.inner.lock().resize(pool_size, max_open, now());
-        self.inner.perform(actions);
+        self.inner
+            .change(|books| books.resize(pool_size, max_open, now()));
         Ok(())
     }
 
@@ -108,8 +106,7 @@ impl<C: Connector> Pool<C> {
     /// # Cancel safety
     /// Safe. The pool is paused by the first poll, and stays so.
     pub async fn pause(&self, deadline: Duration) -> Vec<Holder> {
-        let actions = self.inner.lock().pause(now());
-        self.inner.perform(actions);
+        self.inner.change(|books| books.pause(now()));
         self.without_leases(deadline, Mode::Paused).await
     }
 
@@ -123,15 +120,13 @@ impl<C: Connector> Pool<C> {
     /// # Cancel safety
     /// Safe. The pool is drained by the first poll, and stays so.
     pub async fn drain(&self, deadline: Duration) -> Vec<Holder> {
-        let actions = self.inner.lock().drain(now());
-        self.inner.perform(actions);
+        self.inner.change(|books| books.drain(now()));
         self.without_leases(deadline, Mode::Draining).await
     }
 
     /// Lends again after [`Pool::pause`] or [`Pool::drain`], first to those that wait.
     pub fn resume(&self) {
-        let actions = self.inner.lock().resume(now());
-        self.inner.perform(actions);
+        self.inner.change(|books| books.resume(now()));
     }
 
     /// Closes the pool: from now on acquires and waiters fail, idle connections are closed, and so is
@@ -144,13 +139,15 @@ impl<C: Connector> Pool<C> {
     pub async fn close(&self, deadline: Duration) -> CloseReport {
         let started = now();
         self.inner.advance(Phase::Closing);
-        let actions = self.inner.lock().close(started);
-        self.inner.perform(actions);
+        self.inner.change(|books| books.close(started));
         let in_time = self
             .inner
             .wait_until(deadline, Books::<C>::is_drained)
             .await;
-        let (holders, counts) = (self.inner.holders(), self.inner.lock().counts());
+        let (holders, counts) = (
+            self.inner.holders(),
+            self.inner.shell.read(Books::<C>::counts),
+        );
         if !in_time {
             self.inner.advance(Phase::CutShort);
         }
@@ -165,7 +162,7 @@ impl<C: Connector> Pool<C> {
     /// connect reached it, or there was none.
     #[must_use]
     pub fn outage(&self) -> Option<Outage<C::Error>> {
-        let (since, cause) = self.inner.lock().outage()?;
+        let (since, cause) = self.inner.shell.read(Books::<C>::outage)?;
         Some(Outage {
             since: now().saturating_duration_since(since),
             cause,
@@ -192,7 +189,7 @@ impl<C: Connector> Inner<C> {
         let mut phase = self.phase.subscribe();
         let held = async {
             // The phase is re-announced whenever there may be something to see.
-            let waited = phase.wait_for(|_| holds(&self.lock())).await;
+            let waited = phase.wait_for(|_| self.shell.read(&holds)).await;
             drop(waited);
         };
         tokio::time::timeout(within, held).await.is_ok()

@@ -7,14 +7,15 @@ use std::time::Instant;
 
 use tokio::runtime::Handle;
 
-use super::{Inner, now};
+use super::{Share, now};
 use crate::connector::Connector;
 use crate::hooks::Hooks;
 use crate::metrics::Meters;
-use crate::state::{Conn, Granted, HolderKey, Reason};
+use crate::state::{Granted, Reason};
 
 /// What becomes of a connection when its lease ends. Later ones win.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u64)] // So that a lease has no bytes of no meaning, around which it would be copied piecemeal.
 pub(crate) enum Fate {
     /// Straight back, without I/O.
     Return,
@@ -37,27 +38,24 @@ pub(crate) enum Fate {
 /// [`Hooks::on_release`](crate::Hooks::on_release). After [`Lease::get_mut`] the connection is
 /// reset in a task of the pool first, within `reset_timeout`; its slot stays taken meanwhile.
 pub struct Lease<C: Connector> {
-    inner: Arc<Inner<C>>,
+    inner: Arc<Share<C>>,
     /// None once it was given back.
     held: Option<Granted<C::Connection>>,
     fate: Fate,
     location: &'static Location<'static>,
-    since: Instant,
 }
 
 impl<C: Connector> Lease<C> {
     pub(super) fn new(
-        inner: Arc<Inner<C>>,
+        inner: Arc<Share<C>>,
         granted: Granted<C::Connection>,
         location: &'static Location<'static>,
-        since: Instant,
     ) -> Self {
         Self {
             inner,
             held: Some(granted),
             fate: Fate::Return,
             location,
-            since,
         }
     }
 
@@ -96,7 +94,7 @@ impl<C: Connector> Lease<C> {
 
     /// Returns since when it has been out.
     pub(crate) fn since(&self) -> Instant {
-        self.since
+        self.granted().since()
     }
 
     /// Returns where the pool's tasks run.
@@ -134,52 +132,38 @@ impl<C: Connector> Lease<C> {
 
 impl<C: Connector> Drop for Lease<C> {
     fn drop(&mut self) {
-        let Some(Granted { conn, holder }) = self.held.take() else {
+        let Some(granted) = self.held.take() else {
             return;
         };
         let now = now();
-        let held_for = now.saturating_duration_since(self.since);
+        let held_for = now.saturating_duration_since(granted.since());
         self.inner.meters.hold(held_for);
-        match self.fate {
-            Fate::Return if self.inner.hooks.release.is_none() => {
-                self.inner.take_back(holder, conn, now);
-            }
-            Fate::Return | Fate::Reset => {
-                let conn = self.retire(holder, conn, now);
-                self.inner.spawn_reset(conn, self.fate);
-            }
-            Fate::Abandon => {
-                let conn = self.retire(holder, conn, now);
-                self.inner.abandon(conn);
-            }
-            Fate::Drop => {
-                let conn = self.retire(holder, conn, now);
-                self.inner.give_up(conn, Reason::Abandoned);
-            }
-            Fate::Unfit => {
-                let conn = self.retire(holder, conn, now);
-                self.inner.give_up(conn, Reason::Unfit);
-            }
-            Fate::Broken => {
-                let conn = self.retire(holder, conn, now);
-                let actions = self.inner.lock().invalidate(conn.generation, now);
+        if self.fate == Fate::Return && self.inner.hooks.release.is_none() {
+            if let Some(actions) = self.inner.shell.put(granted, now) {
                 self.inner.perform(actions);
-                self.inner.give_up(conn, Reason::Broken);
             }
+        } else {
+            self.retire(granted, now);
         }
     }
 }
 
 impl<C: Connector> Lease<C> {
-    fn retire(
-        &self,
-        holder: HolderKey,
-        mut conn: Conn<C::Connection>,
-        now: Instant,
-    ) -> Conn<C::Connection> {
-        let actions = self.inner.lock().retire(holder, &mut conn, now);
-        self.inner.perform(actions);
-        conn
+    /// Lets a connection go that cannot go straight back.
+    #[cold]
+    fn retire(&self, granted: Granted<C::Connection>, now: Instant) {
+        let inner = &self.inner;
+        let conn = inner.change_and_tell(|books| books.retire(granted, now));
+        match self.fate {
+            Fate::Return | Fate::Reset => inner.spawn_reset(conn, self.fate),
+            Fate::Abandon => inner.abandon(conn.value),
+            Fate::Drop => inner.give_up(conn, Reason::Abandoned),
+            Fate::Unfit => inner.give_up(conn, Reason::Unfit),
+            Fate::Broken => {
+                inner.change(|books| books.invalidate(conn.generation, now));
+                inner.give_up(conn, Reason::Broken);
+            }
+        }
     }
 }
 

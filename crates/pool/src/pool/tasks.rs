@@ -14,19 +14,21 @@ use tokio::time::{sleep_until, timeout};
 use tracing::field::Empty;
 use tracing::{Instrument, Span, debug_span};
 
-use super::{Fate, Inner, Phase, holder_at, now};
+use super::{Books, Fate, Inner, Phase, holder_at, now};
 use crate::connector::{Connector, Ending};
 use crate::critical::Critical;
 use crate::error::ConnectError;
 use crate::hooks::{self, LeakEvent};
-use crate::state::{Actions, Conn, Failure, HolderKey, Leak, Mode, Opened, Reason, Severity};
+use crate::state::{Actions, Conn, Failure, Leak, Mode, Opened, Reason, Severity};
 
 impl<C: Connector> Inner<C> {
-    /// Performs what a transition ordered. Must be called without the lock.
+    /// Performs what a transition ordered, but for the wakes.
     pub(crate) fn perform(self: &Arc<Self>, actions: Actions<C::Connection, Waker>) {
         let Actions {
-            wake,
-            wake_more,
+            // Woken by the shell.
+            wake: _,
+            wake_more: _,
+            spent: _,
             connect,
             generation,
             close,
@@ -34,12 +36,7 @@ impl<C: Connector> Inner<C> {
             set_alarm,
             leaks,
             announce,
-            spent,
         } = actions;
-        drop(spent);
-        for waker in wake.into_iter().chain(wake_more) {
-            waker.wake();
-        }
         for conn in close {
             self.spawn_close(conn);
         }
@@ -57,29 +54,6 @@ impl<C: Connector> Inner<C> {
         }
         for leak in leaks {
             self.report(leak);
-        }
-    }
-
-    /// Takes back a clean connection.
-    pub(super) fn take_back(
-        self: &Arc<Self>,
-        holder: HolderKey,
-        conn: Conn<C::Connection>,
-        now: Instant,
-    ) {
-        let mut books = self.lock();
-        match books.put_ready(holder, conn, now) {
-            Ok(waker) => {
-                drop(books);
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
-            }
-            Err(conn) => {
-                let actions = books.put(holder, conn, now);
-                drop(books);
-                self.perform(actions);
-            }
         }
     }
 
@@ -109,8 +83,7 @@ impl<C: Connector> Inner<C> {
                 let Some(inner) = paused.and_then(|()| inner.upgrade()) else {
                     return;
                 };
-                let actions = inner.lock().sweep(now());
-                inner.perform(actions);
+                inner.change(|books| books.sweep(now()));
             }
         });
     }
@@ -253,14 +226,14 @@ impl<C: Connector> Inner<C> {
     }
 
     /// Gives up a connection whose lease has ended with a statement in flight.
-    pub(crate) fn abandon(self: &Arc<Self>, conn: Conn<C::Connection>) {
+    pub(crate) fn abandon(self: &Arc<Self>, connection: C::Connection) {
         let slot = ClosingSlot {
             inner: Some(Arc::clone(self)),
             conn: None,
             reason: Some(Reason::Abandoned),
         };
         // Here and not in a task, so that the socket is closed at once, also without a runtime.
-        if let Some(ending) = self.connector.abandon(conn.value) {
+        if let Some(ending) = self.connector.abandon(connection) {
             self.handle.spawn(async move {
                 let inner = slot.inner();
                 inner.bound_ending(inner.config.reset_timeout, ending).await;
@@ -303,7 +276,7 @@ impl<C: Connector> Inner<C> {
 
     /// Tells the keeper of deadlines that the first of them is earlier than it was.
     #[cold]
-    fn set_alarm(self: &Arc<Self>) {
+    pub(super) fn set_alarm(self: &Arc<Self>) {
         let earlier = self.alarm.get_or_init(|| {
             let earlier = Arc::new(Notify::new());
             self.spawn_deadline_keeper(Arc::clone(&earlier));
@@ -318,7 +291,10 @@ impl<C: Connector> Inner<C> {
         let inner = Arc::downgrade(self);
         let phase = self.phase.subscribe();
         let keep = async move {
-            while let Some(alarm) = inner.upgrade().map(|inner| inner.lock().alarm()) {
+            while let Some(alarm) = inner
+                .upgrade()
+                .map(|inner| inner.shell.read(Books::<C>::alarm))
+            {
                 match alarm {
                     None => earlier.notified().await,
                     Some(at) => tokio::select! {
@@ -327,8 +303,7 @@ impl<C: Connector> Inner<C> {
                     },
                 }
                 if let Some(inner) = inner.upgrade() {
-                    let actions = inner.lock().ring(now());
-                    inner.perform(actions);
+                    inner.change(|books| books.ring(now()));
                 }
             }
         };
@@ -344,8 +319,7 @@ impl<C: Connector> Inner<C> {
             if until(Phase::Closing, phase, pause).await.is_some()
                 && let Some(inner) = inner.upgrade()
             {
-                let actions = inner.lock().tick(now());
-                inner.perform(actions);
+                inner.change(|books| books.tick(now()));
             }
         });
     }
@@ -397,8 +371,7 @@ impl<C: Connector> OpeningSlot<C> {
             begun,
             jitter: jitter(),
         };
-        let actions = inner.lock().opened(opened, now);
-        inner.perform(actions);
+        inner.change(|books| books.opened(opened, now));
     }
 
     fn failed(mut self, error: ConnectError<C::Error>, severity: Severity) {
@@ -428,12 +401,10 @@ fn report_failure<C: Connector>(
         severity,
         jitter: jitter(),
     };
-    let (actions, counts) = {
-        let mut books = inner.lock();
+    let counts = inner.change_and_tell(|books| {
         let actions = books.open_failed(failure, now());
-        (actions, books.counts())
-    };
-    inner.perform(actions);
+        (books.counts(), actions)
+    });
     let ended = matches!(error, ConnectError::Abandoned) || counts.mode == Mode::Closed;
     if counts.out + counts.idle == 0 && !ended && inner.told.down() {
         let cause = Arc::new(error);
@@ -466,8 +437,7 @@ impl<C: Connector> ClosingSlot<C> {
     fn restore(mut self) {
         let inner = self.inner.take().expect("bug: slot freed twice");
         let conn = self.conn.take().expect("bug: nothing to restore");
-        let actions = inner.lock().restore(conn, now());
-        inner.perform(actions);
+        inner.change(|books| books.restore(conn, now()));
     }
 }
 
@@ -476,11 +446,11 @@ impl<C: Connector> Drop for ClosingSlot<C> {
         if let Some(inner) = self.inner.take() {
             // The socket goes first: a slot is not free while its connection exists.
             drop(self.conn.take());
-            let actions = match self.reason {
-                None => inner.lock().closed(now()),
-                Some(reason) => inner.lock().lost(reason, now()),
-            };
-            inner.perform(actions);
+            let reason = self.reason;
+            inner.change(|books| match reason {
+                None => books.closed(now()),
+                Some(reason) => books.lost(reason, now()),
+            });
         }
     }
 }

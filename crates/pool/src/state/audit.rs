@@ -1,15 +1,15 @@
 //! What must hold after every transition, whatever it costs to check; and what the search needs.
 
-use super::{Conn, Mode, Reason, State, Totals};
+use super::{Known, Mode, Reason, State, Totals};
 
 impl<C, W, E: Clone> State<C, W, E> {
-    pub(crate) fn idle(&self) -> impl Iterator<Item = &Conn<C>> {
+    pub(crate) fn idle(&self) -> impl Iterator<Item = &Known<C>> {
         self.idle.iter()
     }
 
     /// Returns the connections of the grants that nobody has taken.
-    pub(crate) fn granted(&self) -> impl Iterator<Item = &Conn<C>> {
-        self.queue.grants().map(|granted| &granted.conn)
+    pub(crate) fn granted(&self) -> impl Iterator<Item = &Known<C>> {
+        self.queue.untaken().map(|granted| &*granted.conn)
     }
 
     pub(crate) fn audit(&self) {
@@ -24,6 +24,10 @@ impl<C, W, E: Clone> State<C, W, E> {
         assert!(
             self.ceiling == self.limits.max_open || self.ceiling == self.open(),
             "bug: the ceiling floats"
+        );
+        assert!(
+            !self.steady || self.is_steady(),
+            "bug: the quick way is open and should not be"
         );
         if self.mode == Mode::Open {
             assert!(
@@ -49,9 +53,8 @@ impl<C, W, E: Clone> State<C, W, E> {
             (self.holders.len() + self.idle.len() + self.closing) as u64,
             "bug: connections appear or vanish"
         );
-        assert_eq!(
-            totals.leases_issued - totals.leases_returned,
-            (self.holders.len() - self.queue.grants().count()) as u64,
+        assert!(
+            self.leases_issued >= self.taken(),
             "bug: leases appear or vanish"
         );
         let reasons: u64 = totals.closed_by.iter().sum();
@@ -71,10 +74,10 @@ impl<C, W, E: Clone> State<C, W, E> {
         closed_by[0] = reasons - self.totals.closed;
         self.totals = Totals {
             opened: (out + self.idle.len() + self.closing) as u64,
-            leases_issued: (out - self.queue.grants().count()) as u64,
             closed_by,
             ..Totals::default()
         };
+        self.leases_issued = self.taken();
         self.connect_times.clear();
     }
 }

@@ -31,10 +31,16 @@ impl<C, W: Clone, E: Clone> State<C, W, E> {
 impl<C, W, E: Clone> State<C, W, E> {
     /// Sees to it that the alarm is due by then.
     pub(super) fn note_deadline(&mut self, deadline: Instant, actions: &mut Actions<C, W>) {
-        if self.alarm.is_none_or(|alarm| deadline < alarm) {
+        actions.set_alarm |= self.advance_alarm(deadline);
+    }
+
+    /// Sees to it that the alarm is due by then; returns whether that is earlier than it was.
+    pub(super) fn advance_alarm(&mut self, deadline: Instant) -> bool {
+        let earlier = self.alarm.is_none_or(|alarm| deadline < alarm);
+        if earlier {
             self.alarm = Some(deadline);
-            actions.set_alarm = true;
         }
+        earlier
     }
 }
 

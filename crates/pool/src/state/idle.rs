@@ -3,69 +3,83 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Conn, Order};
+use super::{Conn, Known, Order};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Idle<C> {
     /// Oldest use first, but for connections that were granted and not taken.
     conns: VecDeque<Conn<C>>,
+    /// What rarely changes: elsewhere, so that the rest fits where `State` wants it.
+    terms: Box<Terms>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Terms {
+    /// How many of them are marked.
+    marked: usize,
     /// How many are kept: `pool_size`.
     keep: usize,
     /// Since when there have been more than `keep`, more than `keep + 1`, … of them. What was never
     /// needed for a while goes, whichever connection it was that took turns at being unneeded.
     surplus: VecDeque<Instant>,
-    /// How many of them are marked.
-    marked: usize,
 }
 
 impl<C> Idle<C> {
     pub(crate) fn new(keep: usize) -> Self {
         Self {
             conns: VecDeque::new(),
-            keep,
-            surplus: VecDeque::new(),
-            marked: 0,
+            terms: Box::new(Terms {
+                marked: 0,
+                keep,
+                surplus: VecDeque::new(),
+            }),
         }
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.conns.len()
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.conns.is_empty()
     }
 
     /// Returns how many there are beyond what is kept.
+    #[inline]
     pub(crate) fn surplus(&self) -> usize {
-        self.conns.len().saturating_sub(self.keep)
+        self.conns.len().saturating_sub(self.terms.keep)
     }
 
     /// Returns how many of them are marked.
+    #[inline]
     pub(crate) fn marked(&self) -> usize {
-        self.marked
+        self.terms.marked
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Conn<C>> {
-        self.conns.iter()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Known<C>> {
+        self.conns.iter().map(|conn| &**conn)
     }
 
     pub(crate) fn set_keep(&mut self, keep: usize, now: Instant) {
-        self.keep = keep;
+        self.terms.keep = keep;
         self.fit(now);
     }
 
     /// Takes in one that is not marked.
+    #[inline]
     pub(crate) fn push(&mut self, conn: Conn<C>, now: Instant) {
         self.conns.push_back(conn);
         self.fit(now);
     }
 
     /// Takes the one that is next to be lent, if it is as wanted.
+    #[inline]
     pub(crate) fn pop_if(
         &mut self,
         order: Order,
-        wanted: impl FnOnce(&Conn<C>) -> bool,
+        wanted: impl FnOnce(&Known<C>) -> bool,
     ) -> Option<Conn<C>> {
         let next = match order {
             Order::Fifo => self.conns.front(),
@@ -75,13 +89,18 @@ impl<C> Idle<C> {
     }
 
     /// Takes the one that is next to be lent.
+    #[inline]
     pub(crate) fn pop(&mut self, order: Order) -> Option<Conn<C>> {
         let conn = match order {
             Order::Fifo => self.conns.pop_front(),
             Order::Lifo => self.conns.pop_back(),
         }?;
-        self.marked -= usize::from(conn.marked);
-        self.surplus.truncate(self.surplus());
+        if self.terms.marked > 0 {
+            self.terms.marked -= usize::from(conn.marked);
+        }
+        if !self.terms.surplus.is_empty() {
+            self.terms.surplus.truncate(self.surplus());
+        }
         Some(conn)
     }
 
@@ -89,7 +108,7 @@ impl<C> Idle<C> {
     pub(crate) fn take(
         &mut self,
         count: usize,
-        unwanted: impl Fn(&Conn<C>) -> bool,
+        unwanted: impl Fn(&Known<C>) -> bool,
     ) -> Vec<Conn<C>> {
         let mut taken = Vec::new();
         let mut at = 0;
@@ -100,19 +119,19 @@ impl<C> Idle<C> {
                 at += 1;
             }
         }
-        self.marked -= taken.iter().filter(|conn| conn.marked).count();
-        self.surplus.truncate(self.surplus());
+        self.terms.marked -= taken.iter().filter(|conn| conn.marked).count();
+        self.terms.surplus.truncate(self.surplus());
         taken
     }
 
     /// Takes as many as there were too many for the whole of `linger`.
     pub(crate) fn take_surplus(&mut self, linger: Duration, now: Instant) -> Vec<Conn<C>> {
         let unneeded = |since: &&Instant| now.saturating_duration_since(**since) >= linger;
-        let count = self.surplus.iter().take_while(unneeded).count();
+        let count = self.terms.surplus.iter().take_while(unneeded).count();
         // What remains is too many for as long as it was before.
-        self.surplus.drain(..count);
+        self.terms.surplus.drain(..count);
         let taken: Vec<_> = self.conns.drain(..count).collect();
-        self.marked -= taken.iter().filter(|conn| conn.marked).count();
+        self.terms.marked -= taken.iter().filter(|conn| conn.marked).count();
         taken
     }
 
@@ -121,39 +140,55 @@ impl<C> Idle<C> {
         let conn = &mut self.conns[index];
         assert!(!conn.marked, "bug: a connection is marked twice");
         conn.marked = true;
-        self.marked += 1;
+        self.terms.marked += 1;
     }
 
     fn fit(&mut self, now: Instant) {
         let surplus = self.surplus();
-        self.surplus.truncate(surplus);
-        while self.surplus.len() < surplus {
-            self.surplus.push_back(now);
+        if surplus == self.terms.surplus.len() {
+            return;
+        }
+        self.terms.surplus.truncate(surplus);
+        while self.terms.surplus.len() < surplus {
+            self.terms.surplus.push_back(now);
         }
     }
 
     #[cfg(test)]
     pub(crate) fn audit(&self) {
         let marked = self.conns.iter().filter(|conn| conn.marked).count();
-        assert_eq!(self.marked, marked, "bug: the count of the marked is wrong");
-        assert_eq!(self.surplus.len(), self.surplus(), "bug: surplus lost");
-        assert!(self.surplus.iter().is_sorted(), "bug: surplus out of order");
+        assert_eq!(
+            self.terms.marked, marked,
+            "bug: the count of the marked is wrong"
+        );
+        assert_eq!(
+            self.terms.surplus.len(),
+            self.surplus(),
+            "bug: surplus lost"
+        );
+        assert!(
+            self.terms.surplus.iter().is_sorted(),
+            "bug: surplus out of order"
+        );
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::HolderKey;
     use super::super::tests::origin;
     use super::*;
 
     fn conn(value: u8) -> Conn<u8> {
-        Conn {
+        Box::new(Known {
             value,
+            holder: HolderKey::NONE,
+            lent_since: origin(),
             generation: 0,
             last_used: origin(),
             expires: None,
             marked: false,
-        }
+        })
     }
 
     fn at(secs: u64) -> Instant {

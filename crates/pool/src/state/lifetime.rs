@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::slab::Key;
 use super::terms::Lent;
-use super::{Actions, Conn, Leak, Limits, Mode, Reason, State};
+use super::{Actions, Known, Leak, Limits, Mode, Reason, State};
 
 impl Limits {
     /// Returns when a connection whose opening began at `begun` will be too old: up to a tenth before
@@ -101,7 +102,7 @@ impl<C, W, E: Clone> State<C, W, E> {
     fn close_idle(&mut self, now: Instant, actions: &mut Actions<C, W>) {
         if let Some(timeout) = self.limits.idle_timeout {
             let dispensable = self.idle.len().saturating_sub(self.limits.min_idle);
-            let unused = |conn: &Conn<C>| now.saturating_duration_since(conn.last_used) >= timeout;
+            let unused = |conn: &Known<C>| now.saturating_duration_since(conn.last_used) >= timeout;
             for conn in self.idle.take(dispensable, unused) {
                 self.send_to_close(conn, Reason::Idle, actions);
             }
@@ -159,7 +160,7 @@ impl<C, W, E: Clone> State<C, W, E> {
 #[derive(Debug, Clone, Copy)]
 enum At {
     Idle(usize),
-    Lent(usize),
+    Lent(Key),
 }
 
 /// Returns how many of the connections with these expiries, the soonest first, must begin to go by

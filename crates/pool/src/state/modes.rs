@@ -113,9 +113,9 @@ impl<C, W, E: Clone> State<C, W, E> {
 
     fn shut(&mut self, actions: &mut Actions<C, W>) {
         self.refill = 0;
-        for mut granted in self.queue.revoke_grants() {
-            self.end_lease(granted.holder, &mut granted.conn, actions);
-            self.send_to_close(granted.conn, Reason::Shutdown, actions);
+        for granted in self.queue.revoke_grants() {
+            let conn = self.end_lease(granted, actions);
+            self.send_to_close(conn, Reason::Shutdown, actions);
         }
         for conn in self.idle.take(usize::MAX, |_| true) {
             self.send_to_close(conn, Reason::Shutdown, actions);

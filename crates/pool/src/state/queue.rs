@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::slab::Slab;
+use super::slab::{Key, NO_KEY, Slab};
 use super::{Asker, Granted, Refusal, WaiterKey};
 
 /// What a waiter's slot holds. A grant stays here until its future takes it, so that a connection
@@ -13,44 +13,57 @@ pub(crate) enum Slot<C, W, E> {
     Waiting(W),
     /// Off the list: a connection was handed over.
     Granted(Granted<C>),
-    /// Off the list: opening a connection failed for good.
-    Failed(E),
+    /// Off the list: opening a connection failed for good. On the heap, because it is rare, and a waiter
+    /// just fits a cache line.
+    Failed(Box<E>),
     /// Off the list: the pool was closed or is being drained.
     Refused(Refusal),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[repr(align(64))] // A cache line: see `State`.
 struct Waiter<C, W, E> {
     slot: Slot<C, W, E>,
     asker: Asker,
     deadline: Option<Instant>,
-    previous: Option<usize>,
-    next: Option<usize>,
+    previous: Key,
+    next: Key,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[repr(C, align(64))]
 pub(crate) struct Queue<C, W, E> {
+    head: Key,
+    tail: Key,
+    waiting: u32,
+    /// Connections that were handed over and that no future has taken yet.
+    grants: u32,
     waiters: Slab<Waiter<C, W, E>>,
-    head: Option<usize>,
-    tail: Option<usize>,
-    waiting: usize,
 }
 
 impl<C, W, E> Queue<C, W, E> {
     pub(crate) fn new() -> Self {
         Self {
-            waiters: Slab::new(),
-            head: None,
-            tail: None,
+            head: NO_KEY,
+            tail: NO_KEY,
             waiting: 0,
+            grants: 0,
+            waiters: Slab::new(),
         }
     }
 
     /// Returns how many wait without a grant.
+    #[inline]
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting
+        self.waiting as usize
     }
 
+    /// Returns how many connections were handed over that no future has taken yet.
+    pub(crate) fn grants(&self) -> usize {
+        self.grants as usize
+    }
+
+    #[inline]
     pub(crate) fn push_back(
         &mut self,
         waker: W,
@@ -62,11 +75,11 @@ impl<C, W, E> Queue<C, W, E> {
             asker,
             deadline,
             previous: self.tail,
-            next: None,
+            next: NO_KEY,
         });
-        match self.tail.replace(key) {
-            Some(tail) => self.waiters.get_mut(tail).next = Some(key),
-            None => self.head = Some(key),
+        match std::mem::replace(&mut self.tail, key) {
+            NO_KEY => self.head = key,
+            tail => self.waiters.get_mut(tail).next = key,
         }
         self.waiting += 1;
         WaiterKey(key)
@@ -83,20 +96,24 @@ impl<C, W, E> Queue<C, W, E> {
             slot: Slot::Waiting(waker),
             asker,
             deadline,
-            previous: None,
+            previous: NO_KEY,
             next: self.head,
         });
-        match self.head.replace(key) {
-            Some(head) => self.waiters.get_mut(head).previous = Some(key),
-            None => self.tail = Some(key),
+        match std::mem::replace(&mut self.head, key) {
+            NO_KEY => self.tail = key,
+            head => self.waiters.get_mut(head).previous = key,
         }
         self.waiting += 1;
         WaiterKey(key)
     }
 
     /// Returns who is next.
+    #[inline]
     pub(crate) fn head(&self) -> Option<Asker> {
-        self.head.map(|key| self.waiters.get(key).asker)
+        match self.head {
+            NO_KEY => None,
+            head => Some(self.waiters.get(head).asker),
+        }
     }
 
     /// Returns who waits in this slot, or did.
@@ -105,9 +122,14 @@ impl<C, W, E> Queue<C, W, E> {
     }
 
     /// Takes the head off the list, leaves `slot` for its future, and returns its waker.
+    #[inline]
     pub(crate) fn settle_head(&mut self, slot: Slot<C, W, E>) -> Option<W> {
-        let key = self.head?;
+        let key = self.head;
+        if key == NO_KEY {
+            return None;
+        }
         self.unlink(key);
+        self.grants += u32::from(matches!(slot, Slot::Granted(_)));
         let old = std::mem::replace(&mut self.waiters.get_mut(key).slot, slot);
         match old {
             Slot::Waiting(waker) => Some(waker),
@@ -123,25 +145,31 @@ impl<C, W, E> Queue<C, W, E> {
         })
     }
 
+    #[inline]
     pub(crate) fn slot(&mut self, key: WaiterKey) -> &mut Slot<C, W, E> {
         &mut self.waiters.get_mut(key.0).slot
     }
 
     /// Frees the slot; a waiter that still waits leaves the list.
+    #[inline]
     pub(crate) fn remove(&mut self, key: WaiterKey) -> Slot<C, W, E> {
-        if matches!(self.waiters.get(key.0).slot, Slot::Waiting(_)) {
-            self.unlink(key.0);
+        match self.waiters.get(key.0).slot {
+            Slot::Waiting(_) => self.unlink(key.0),
+            Slot::Granted(_) => self.grants -= 1,
+            Slot::Failed(_) | Slot::Refused(_) => {}
         }
         self.waiters.remove(key.0).slot
     }
 
     /// Takes back the grants that no future has taken: their waiters find the pool closed.
     pub(crate) fn revoke_grants(&mut self) -> Vec<Granted<C>> {
-        let granted: Vec<usize> = self
+        let granted: Vec<Key> = self
             .waiters
-            .keys()
-            .filter(|key| matches!(self.waiters.get(*key).slot, Slot::Granted(_)))
+            .entries()
+            .filter(|(_, waiter)| matches!(waiter.slot, Slot::Granted(_)))
+            .map(|(key, _)| key)
             .collect();
+        self.grants = 0;
         granted
             .into_iter()
             .map(|key| {
@@ -157,25 +185,28 @@ impl<C, W, E> Queue<C, W, E> {
 
     /// Returns the grants that no future has taken yet.
     #[cfg(test)]
-    pub(crate) fn grants(&self) -> impl Iterator<Item = &Granted<C>> {
+    pub(crate) fn untaken(&self) -> impl Iterator<Item = &Granted<C>> {
         self.waiters.iter().filter_map(|waiter| match &waiter.slot {
             Slot::Granted(granted) => Some(granted),
             _ => None,
         })
     }
 
-    fn unlink(&mut self, key: usize) {
+    #[inline]
+    fn unlink(&mut self, key: Key) {
         let (previous, next) = {
             let waiter = self.waiters.get_mut(key);
-            (waiter.previous.take(), waiter.next.take())
+            let links = (waiter.previous, waiter.next);
+            (waiter.previous, waiter.next) = (NO_KEY, NO_KEY);
+            links
         };
         match previous {
-            Some(previous) => self.waiters.get_mut(previous).next = next,
-            None => self.head = next,
+            NO_KEY => self.head = next,
+            previous => self.waiters.get_mut(previous).next = next,
         }
         match next {
-            Some(next) => self.waiters.get_mut(next).previous = previous,
-            None => self.tail = previous,
+            NO_KEY => self.tail = previous,
+            next => self.waiters.get_mut(next).previous = previous,
         }
         self.waiting -= 1;
     }
@@ -184,17 +215,17 @@ impl<C, W, E> Queue<C, W, E> {
     #[cfg(test)]
     pub(crate) fn audit(&self) {
         let mut seen = 0;
-        let mut previous = None;
-        let mut at = self.head;
-        while let Some(key) = at {
+        let mut previous = NO_KEY;
+        let mut key = self.head;
+        while key != NO_KEY {
             let waiter = self.waiters.get(key);
             assert_eq!(waiter.previous, previous, "bug: broken back link");
             assert!(
                 matches!(waiter.slot, Slot::Waiting(_)),
                 "bug: a settled waiter is linked"
             );
-            previous = at;
-            at = waiter.next;
+            previous = key;
+            key = waiter.next;
             seen += 1;
             assert!(seen <= self.waiting, "bug: the list has a cycle");
         }
@@ -205,6 +236,17 @@ impl<C, W, E> Queue<C, W, E> {
             .iter()
             .filter(|waiter| matches!(waiter.slot, Slot::Waiting(_)))
             .count();
-        assert_eq!(linked, self.waiting, "bug: a waiting slot is not linked");
+        assert_eq!(linked, self.waiting(), "bug: a waiting slot is not linked");
+        assert_eq!(
+            self.untaken().count(),
+            self.grants(),
+            "bug: the count of the grants is wrong"
+        );
     }
+}
+
+/// Returns what a waiter takes in a pool.
+#[cfg(test)]
+pub(super) fn waiter_size() -> usize {
+    size_of::<super::slab::Slot<Waiter<u64, std::task::Waker, [u64; 8]>>>()
 }

@@ -1,5 +1,6 @@
-//! The two transitions that happen all the time, where they have no consequences: a connection is lent
-//! that is ready, and one comes back that goes to the head waiter or is idle.
+//! The three transitions that happen all the time, where they have no consequences: a connection is lent
+//! that is ready, an acquire queues for one that is lent, and one comes back that goes to the head waiter
+//! or is idle.
 //!
 //! The shell tries them first. Everything they do, [`State::acquire`] and [`State::put`] would do as well,
 //! which the search of all interleavings compares; what they save is to find out that nothing else is to
@@ -8,52 +9,90 @@
 use std::time::Instant;
 
 use super::queue::Slot;
-use super::{Asker, Conn, Gate, Granted, HolderKey, Mode, State};
+use super::{Asker, Gate, Granted, Known, Mode, Ready, State, WaiterKey};
+
+/// A place in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Queued {
+    pub(crate) key: WaiterKey,
+    /// [`State::ring`] is due earlier than it was.
+    pub(crate) set_alarm: bool,
+}
 
 impl<C, W, E: Clone> State<C, W, E> {
     /// Lends an idle connection, if there is one and nothing but that is to be done.
     #[inline]
-    pub(crate) fn take_ready(&mut self, asker: Asker, now: Instant) -> Option<Granted<C>> {
-        if self.mode != Mode::Open || self.limits.min_idle > 0 {
+    pub(crate) fn take_ready(&mut self, asker: Asker, now: Instant) -> Option<Ready<C>> {
+        if !self.steady {
             return None;
         }
         let order = self.limits.order;
-        let conn = self.idle.pop_if(order, |conn| !conn.has_expired(now))?;
-        self.totals.leases_issued += 1;
-        let granted = self.lend(conn, asker, now);
+        let ages = self.limits.recycle.is_some();
+        let fresh = |conn: &Known<C>| !ages || !conn.has_expired(now);
+        let conn = self.idle.pop_if(order, fresh)?;
+        self.leases_issued += 1;
+        let ready = self.enter_lease(conn, asker, now);
         self.check();
-        Some(granted)
+        Some(ready)
+    }
+
+    /// Returns whether a newcomer can but queue, and nothing else is to be done: nothing is idle, and nothing
+    /// more may be opened.
+    #[inline]
+    pub(crate) fn must_queue(&self) -> bool {
+        self.steady
+            && self.idle.is_empty()
+            && self.open() == self.limits.max_open
+            && self.queue.waiting() < self.limits.waiters_max
+    }
+
+    /// Queues behind all others, where one [must](Self::must_queue).
+    #[inline]
+    pub(crate) fn join_ready(
+        &mut self,
+        asker: Asker,
+        deadline: Option<Instant>,
+        waker: W,
+    ) -> Queued {
+        let set_alarm = deadline.is_some_and(|deadline| self.advance_alarm(deadline));
+        let key = self.queue.push_back(waker, asker, deadline);
+        self.check();
+        Queued { key, set_alarm }
     }
 
     /// Takes back a clean connection, if nothing else is to be done; returns the waker of the waiter that
     /// got it.
     ///
     /// # Errors
-    /// The connection, when [`State::put`] must see to it.
+    /// The lease, when [`State::put`] must see to it.
     #[inline]
     pub(crate) fn put_ready(
         &mut self,
-        holder: HolderKey,
-        mut conn: Conn<C>,
+        granted: Granted<C>,
         now: Instant,
-    ) -> Result<Option<W>, Conn<C>> {
-        if !self.is_steady() || conn.generation != self.generation || conn.has_expired(now) {
-            return Err(conn);
-        }
-        let lent = self.holders.get(holder.0);
-        if lent.marked || lent.suspected || conn.marked {
-            return Err(conn);
+    ) -> Result<Option<W>, Granted<C>> {
+        let conn = &*granted.conn;
+        let lent = self.holders.get(conn.holder.0);
+        if !self.steady
+            || conn.generation != self.generation
+            || conn.has_expired(now)
+            || conn.marked
+            || lent.marked
+            || lent.suspected
+        {
+            return Err(granted);
         }
         let waiter = self.queue.head();
         // Those who go on waiting wait for what is lent, not for what could be opened.
         let serves = waiter.is_some() && self.open() == self.limits.max_open;
         let rests = waiter.is_none() && self.idle.len() < self.limits.pool_size;
         if !serves && !rests {
-            return Err(conn);
+            return Err(granted);
         }
-        self.totals.leases_returned += 1;
-        let _ = self.holders.remove(holder.0);
-        conn.last_used = now;
+        let mut conn = granted.conn;
+        let _ = self.holders.remove(conn.holder.0);
+        conn.end_lease();
+        conn.works_at(now);
         let Some(asker) = waiter else {
             self.idle.push(conn, now);
             self.check();
@@ -65,8 +104,9 @@ impl<C, W, E: Clone> State<C, W, E> {
         Ok(waker)
     }
 
-    /// Whether the pool is open, the server there, and nothing on order but what waiters need.
-    fn is_steady(&self) -> bool {
+    /// Whether the pool is open, the server there, and nothing on order but what waiters need. Lending,
+    /// queueing and taking back change none of this.
+    pub(super) fn is_steady(&self) -> bool {
         self.mode == Mode::Open
             && matches!(self.gate, Gate::Up { .. })
             && self.refill == 0
@@ -80,9 +120,10 @@ impl<C, W, E: Clone> State<C, W, E> {
 #[cfg(test)]
 mod tests {
     use std::panic::Location;
+    use std::time::Duration;
 
     use super::super::tests::{limits, origin};
-    use super::super::{Asked, Found, Limits, Opened, Place, Request};
+    use super::super::{Found, Limits, Opened};
     use super::*;
 
     type Books = State<u8, u8, &'static str>;
@@ -110,20 +151,13 @@ mod tests {
     #[test]
     fn what_is_ready_is_lent_comes_back_and_is_handed_over_quickly() {
         let mut state = one_idle(limits(1, 0));
-        let Granted { conn, holder } = state.take_ready(ASKER, origin()).unwrap();
-        assert_eq!(state.put_ready(holder, conn, origin()), Ok(None));
-        let Granted { conn, holder } = state.take_ready(ASKER, origin()).unwrap();
+        let granted = state.take_ready(ASKER, origin()).unwrap().grant(origin());
+        assert_eq!(state.put_ready(granted, origin()), Ok(None));
+        let granted = state.take_ready(ASKER, origin()).unwrap().grant(origin());
         assert_eq!(state.take_ready(ASKER, origin()), None);
-        let request = Request {
-            asker: ASKER,
-            place: Place::Tail,
-            deadline: None,
-        };
-        let (asked, _) = state.acquire(origin(), request, || 7);
-        let Asked::Queued(key) = asked else {
-            panic!("{asked:?}")
-        };
-        assert_eq!(state.put_ready(holder, conn, origin()), Ok(Some(7)));
+        let Queued { key, set_alarm } = state.join_ready(ASKER, Some(origin()), 7);
+        assert!(set_alarm, "it is the first");
+        assert_eq!(state.put_ready(granted, origin()), Ok(Some(7)));
         let Found::Granted(granted) = state.poll(key, |_| None) else {
             panic!("no grant")
         };
@@ -132,15 +166,73 @@ mod tests {
     }
 
     #[test]
+    fn nobody_queues_quickly_for_what_is_idle_could_be_opened_or_is_too_much() {
+        let idle = one_idle(limits(1, 0));
+        assert!(!idle.must_queue());
+        let mut room = one_idle(limits(2, 0));
+        room.take_ready(ASKER, origin()).unwrap();
+        assert!(!room.must_queue());
+        let mut full = one_idle(Limits {
+            waiters_max: 1,
+            ..limits(1, 0)
+        });
+        full.take_ready(ASKER, origin()).unwrap().grant(origin());
+        assert!(full.must_queue());
+        full.join_ready(ASKER, None, 1);
+        assert!(!full.must_queue());
+    }
+
+    #[test]
     fn what_has_consequences_is_left_to_the_thorough_way() {
         let mut too_old = one_idle(Limits {
-            recycle: Some(std::time::Duration::ZERO),
+            recycle: Some(Duration::ZERO),
             ..limits(1, 0)
         });
         assert_eq!(too_old.take_ready(ASKER, origin()), None);
-        let mut stale = one_idle(limits(1, 0));
-        let Granted { conn, holder } = stale.take_ready(ASKER, origin()).unwrap();
-        drop(stale.invalidate_all(origin()));
-        assert_eq!(stale.put_ready(holder, conn.clone(), origin()), Err(conn));
+        let mut paused = one_idle(limits(1, 0));
+        drop(paused.pause(origin()));
+        assert_eq!(paused.take_ready(ASKER, origin()), None);
+        let mut ready = one_idle(Limits {
+            min_idle: 1,
+            ..limits(1, 0)
+        });
+        assert_eq!(ready.take_ready(ASKER, origin()), None);
+    }
+
+    /// A connection whose lease began quickly and does not end so, after `change`.
+    fn stays(limits: Limits, now: Instant, change: impl FnOnce(&mut Books)) {
+        let mut state = one_idle(limits);
+        let granted = state.take_ready(ASKER, origin()).unwrap().grant(origin());
+        change(&mut state);
+        assert_eq!(state.put_ready(granted.clone(), now), Err(granted));
+    }
+
+    #[test]
+    fn what_comes_back_with_consequences_is_left_to_the_thorough_way() {
+        let now = origin() + Duration::from_secs(10);
+        let until = |secs| Some(Duration::from_secs(secs));
+        stays(limits(1, 0), now, |state| {
+            drop(state.invalidate_all(origin()));
+        });
+        let ageing = Limits {
+            recycle: until(10),
+            ..limits(1, 0)
+        };
+        stays(ageing, now, |_| {});
+        let watched = Limits {
+            leak: until(10),
+            ..limits(1, 0)
+        };
+        stays(watched, now, |state| drop(state.sweep(now)));
+        // Room for one more is there, and a waiter waits for it.
+        stays(limits(1, 1), now, |state| {
+            let deadline = None;
+            state.queue.push_back(7, ASKER, deadline);
+        });
+        // There are as many idle ones as are kept.
+        stays(limits(1, 1), now, |state| {
+            let conn = one_idle(limits(1, 0)).take_ready(ASKER, now).unwrap();
+            state.idle.push(conn.grant(now).conn, now);
+        });
     }
 }

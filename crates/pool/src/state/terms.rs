@@ -1,9 +1,11 @@
 //! What goes into a transition and what comes out of it.
 
+use std::num::NonZeroU64;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use super::gate::Backoff;
+use super::slab::{Key, NO_KEY};
 
 /// What the configuration says, in the state's units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,17 +57,22 @@ pub(crate) enum Order {
 
 /// A waiter's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct WaiterKey(pub(super) usize);
+pub(crate) struct WaiterKey(pub(super) Key);
 
 /// A lease's place in the table of leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct HolderKey(pub(super) usize);
+pub(crate) struct HolderKey(pub(super) Key);
+
+impl HolderKey {
+    /// It is not lent.
+    pub(super) const NONE: Self = Self(NO_KEY);
+}
 
 /// Who asks: where in the code, and which task, where that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Asker {
     pub(crate) location: &'static Location<'static>,
-    pub(crate) task: Option<u64>,
+    pub(crate) task: Option<NonZeroU64>,
 }
 
 /// Who holds a lease.
@@ -75,11 +82,13 @@ pub(crate) struct HeldSince {
     pub(crate) since: Instant,
 }
 
-/// A lease in the table of leases.
+/// A lease in the table of leases. Aligned so that each is on a cache line of its own: threads that lend
+/// and return at the same time touch different ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(align(64))]
 pub(super) struct Lent {
     pub(super) held: HeldSince,
-    pub(super) task: Option<u64>,
+    pub(super) task: Option<NonZeroU64>,
     /// What the connection knows as well: it cannot be asked while it is out.
     pub(super) expires: Option<Instant>,
     pub(super) marked: bool,
@@ -87,10 +96,19 @@ pub(super) struct Lent {
     pub(super) suspected: bool,
 }
 
-/// A connection with what the pool knows about it.
+/// A connection with what the pool knows about it. On the heap, so that it costs next to nothing to pass it
+/// on, which is most of what a pool does.
+pub(crate) type Conn<C> = Box<Known<C>>;
+
+/// What the pool knows about a connection. Aligned so that no two that are lent share a cache line.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Conn<C> {
+#[repr(align(64))]
+pub(crate) struct Known<C> {
     pub(crate) value: C,
+    /// Its lease's place in the table of leases, while it is lent.
+    pub(super) holder: HolderKey,
+    /// Since when it has been lent, while it is.
+    pub(super) lent_since: Instant,
     pub(crate) generation: u64,
     /// When it was last known to work.
     pub(crate) last_used: Instant,
@@ -100,17 +118,55 @@ pub(crate) struct Conn<C> {
     pub(crate) marked: bool,
 }
 
-impl<C> Conn<C> {
+impl<C> Known<C> {
     pub(super) fn has_expired(&self, now: Instant) -> bool {
         self.expires.is_some_and(|at| at <= now)
     }
+
+    /// Forgets the lease. What is idle looks the same whoever had it, so that a search ends.
+    #[inline]
+    pub(super) fn end_lease(&mut self) {
+        self.holder = HolderKey::NONE;
+        self.lent_since = self.last_used;
+    }
+
+    #[inline]
+    pub(super) fn works_at(&mut self, now: Instant) {
+        self.last_used = now;
+        self.lent_since = now;
+    }
 }
 
-/// A connection on its way to a borrower.
+/// A connection that is lent, or on its way to a borrower.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Granted<C> {
     pub(crate) conn: Conn<C>,
-    pub(crate) holder: HolderKey,
+}
+
+/// An idle connection that was lent, and does not know it yet.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Ready<C> {
+    pub(super) conn: Conn<C>,
+    pub(super) holder: HolderKey,
+}
+
+impl<C> Ready<C> {
+    /// Tells the connection. Without the lock: another thread may have used it last, and then its cache
+    /// line takes a while to come.
+    #[inline]
+    pub(crate) fn grant(self, since: Instant) -> Granted<C> {
+        let mut conn = self.conn;
+        conn.holder = self.holder;
+        conn.lent_since = since;
+        Granted { conn }
+    }
+}
+
+impl<C> Granted<C> {
+    /// Returns since when: nobody else can have it from then on.
+    pub(crate) fn since(&self) -> Instant {
+        self.conn.lent_since
+    }
 }
 
 /// A connection that was just opened.
@@ -285,7 +341,7 @@ pub(crate) struct Actions<C, W> {
 }
 
 impl<C, W> Actions<C, W> {
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self {
             wake: None,
             wake_more: Vec::new(),
@@ -326,8 +382,6 @@ pub enum Mode {
 pub(crate) struct Totals {
     pub(crate) opened: u64,
     pub(crate) closed: u64,
-    pub(crate) leases_issued: u64,
-    pub(crate) leases_returned: u64,
     /// Attempts to open a connection that failed.
     pub(crate) open_failed: u64,
     /// Waits that ended at their deadline.
@@ -359,5 +413,7 @@ pub(crate) struct Counts {
     pub(crate) closing: usize,
     pub(crate) waiting: usize,
     pub(crate) totals: Totals,
+    /// Leases since the pool was built, and those of them that have come back.
+    pub(crate) leases: (u64, u64),
     pub(crate) oldest: Option<HeldSince>,
 }

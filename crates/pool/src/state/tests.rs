@@ -101,8 +101,8 @@ fn rule_20_the_walk_of_six_leases_leaves_three_idle() {
     let mut held = lend(&mut state, 6);
     assert_eq!(numbers(&state), (6, 0, 0));
     let mut put_back = |state: &mut Books| {
-        let Granted { conn, holder } = held.pop().unwrap();
-        let closing = state.put(holder, conn, origin()).close.len();
+        let granted = held.pop().unwrap();
+        let closing = state.put(granted, origin()).close.len();
         for _ in 0..closing {
             drop(state.closed(origin()));
         }
@@ -134,12 +134,12 @@ fn rule_20_the_walk_of_six_leases_leaves_three_idle() {
 fn rule_31_invalidation_replaces_all_older_connections_and_no_younger_one() {
     let mut state = Books::new(limits(3, 0));
     let mut held = lend(&mut state, 3);
-    let mut dead = held.pop().unwrap();
-    for Granted { conn, holder } in held {
-        drop(state.put(holder, conn, origin()));
+    let dead = held.pop().unwrap();
+    for granted in held {
+        drop(state.put(granted, origin()));
     }
-    drop(state.retire(dead.holder, &mut dead.conn, origin()));
-    let actions = state.invalidate(dead.conn.generation, origin());
+    let (dead, _) = state.retire(dead, origin());
+    let actions = state.invalidate(dead.generation, origin());
     assert_eq!(actions.close.len(), 2, "both idle ones are older");
     drop(state.lost(Reason::Broken, origin()));
 
@@ -152,8 +152,8 @@ fn rule_31_invalidation_replaces_all_older_connections_and_no_younger_one() {
         panic!("no grant")
     };
     // The same failure, reported by another holder of an old connection: no new generation.
-    drop(state.invalidate(dead.conn.generation, origin()));
-    let actions = state.put(young.holder, young.conn, origin());
+    drop(state.invalidate(dead.generation, origin()));
+    let actions = state.put(young, origin());
     assert_eq!(actions.close, [], "the young one stays");
     state.audit();
 }
@@ -285,8 +285,8 @@ fn rule_27_a_connection_is_too_old_from_its_expiry_on_and_not_before() {
     let end = origin() + Duration::from_secs(90);
     for (now, lent) in [(end - Duration::from_nanos(1), true), (end, false)] {
         let mut state = ageing(1, 0);
-        let Granted { conn, holder } = lend(&mut state, 1).remove(0);
-        drop(state.put(holder, conn, origin()));
+        let granted = lend(&mut state, 1).remove(0);
+        drop(state.put(granted, origin()));
         let (asked, actions) = state.acquire(now, request(Place::Tail), || 1);
         assert_eq!(matches!(asked, Asked::Ready(_)), lent);
         assert_eq!(actions.close.len(), usize::from(!lent));
@@ -306,7 +306,7 @@ fn f16_a_connection_that_is_due_goes_when_it_comes_back_also_while_others_wait()
     assert!(matches!(asked, Asked::Queued(_)));
     let returned: Vec<_> = held
         .drain(..)
-        .map(|Granted { conn, holder }| state.put(holder, conn, due))
+        .map(|granted| state.put(granted, due))
         .map(|actions| (actions.close.len(), actions.wake))
         .collect();
     let one_goes = [(1, None), (0, Some(7))];
@@ -315,4 +315,11 @@ fn f16_a_connection_that_is_due_goes_when_it_comes_back_also_while_others_wait()
     assert!(returned == one_goes || returned == reversed, "{returned:?}");
     assert_eq!(state.closed(due).connect, 1, "its replacement");
     state.audit();
+}
+
+/// What the order in memory is for: see `State`.
+#[test]
+fn a_waiter_and_a_lease_take_one_cache_line_each() {
+    assert_eq!(size_of::<Lent>(), 64);
+    assert_eq!(queue::waiter_size(), 64);
 }

@@ -127,8 +127,9 @@ async fn a_broken_invariant_is_told_once_and_the_pool_goes_on() {
     let (pool, _, events) = watched(Config::default());
     let inner = Arc::clone(&pool.inner);
     let broken = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        let _books = inner.lock();
-        std::panic::resume_unwind(Box::new("bug: planted"))
+        inner
+            .shell
+            .read(|_| std::panic::resume_unwind(Box::new("bug: planted")))
     }));
     let broken: Result<(), _> = broken;
     assert!(broken.is_err(), "planted");

@@ -1,5 +1,6 @@
 //! Leases that stay out, and tasks that wait for themselves.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;

@@ -8,8 +8,8 @@ fn at(secs: u64) -> Instant {
 
 /// Opens `count` connections and puts them back.
 fn idle(state: &mut Books, count: u8) {
-    for Granted { conn, holder } in lend(state, count) {
-        drop(state.put(holder, conn, origin()));
+    for granted in lend(state, count) {
+        drop(state.put(granted, origin()));
     }
 }
 
@@ -51,11 +51,11 @@ fn f16_where_there_is_no_room_for_a_replacement_the_old_connection_goes_first() 
 fn f16_a_slot_that_is_about_to_be_free_is_waited_for() {
     let mut state = ageing(2, 1);
     let mut held = lend(&mut state, 3);
-    let mut last = held.pop().unwrap();
-    for Granted { conn, holder } in held {
-        drop(state.put(holder, conn, origin()));
+    let last = held.pop().unwrap();
+    for granted in held {
+        drop(state.put(granted, origin()));
     }
-    drop(state.retire(last.holder, &mut last.conn, origin()));
+    drop(state.retire(last, origin()));
     let actions = state.sweep(at(60));
     assert_eq!((actions.connect, actions.close.len()), (0, 0));
     assert_eq!(state.lost(Reason::Unfit, at(60)).connect, 1);
@@ -81,8 +81,7 @@ fn f16_connections_that_are_out_are_replaced_beside_those_that_are_idle() {
         };
         held.push(granted);
     }
-    let Granted { conn, holder } = held.remove(0);
-    drop(state.put(holder, conn, origin()));
+    drop(state.put(held.remove(0), origin()));
     // Spaced by 20 s, the second must begin to go at 70 s.
     let actions = state.sweep(at(70));
     assert_eq!((actions.connect, actions.close.len()), (2, 0));
@@ -112,9 +111,9 @@ fn a_marked_connection_does_not_count_as_kept_ready() {
         drop(state.opened(opened(id, 0), origin()));
     }
     assert_eq!(state.sweep(at(60)).connect, 1, "for the first, marked one");
-    let mut lease = ask(&mut state);
+    let lease = ask(&mut state);
     assert!(!lease.conn.marked);
-    drop(state.retire(lease.holder, &mut lease.conn, at(61)));
+    drop(state.retire(lease, at(61)));
     assert_eq!(state.lost(Reason::Broken, at(61)).connect, 1);
     state.audit();
 }
@@ -169,8 +168,8 @@ fn refills_that_are_not_needed_any_more_are_forgotten() {
     drop(state.opened(opened(0, 0), origin()));
     drop(state.open_failed(transient("refused"), origin()));
     drop(state.tick(at(9)));
-    let mut lease = ask(&mut state);
-    drop(state.retire(lease.holder, &mut lease.conn, at(61)));
+    let lease = ask(&mut state);
+    drop(state.retire(lease, at(61)));
     assert_eq!(state.lost(Reason::Broken, at(61)).connect, 0);
     state.audit();
 }

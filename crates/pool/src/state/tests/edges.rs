@@ -1,6 +1,8 @@
 //! Single decisions that neither the search nor the model tells apart: both only see whether the books
 //! stay in order, and not what was counted, or what was done without need.
 
+use std::num::NonZeroU64;
+
 use super::*;
 
 fn permanent(error: &'static str) -> Failure<&'static str> {
@@ -30,7 +32,7 @@ fn totals_count_what_happened() {
         leak: Some(Duration::from_secs(1)),
         ..limits(2, 0)
     });
-    let mut held = lend(&mut state, 2);
+    let held = lend(&mut state, 2);
     for _ in 0..2 {
         let (key, _) = ask(&mut state, 9);
         let (asked, _) = state.acquire(origin(), request(Place::Tail), || 8);
@@ -40,16 +42,16 @@ fn totals_count_what_happened() {
     drop(state.sweep(at(1)));
     let expected = Totals {
         opened: 2,
-        leases_issued: 2,
         timed_out: 2,
         queue_full: 2,
         suspected: 2,
         ..Totals::default()
     };
     assert_eq!(state.counts().totals, expected);
+    assert_eq!(state.counts().leases, (2, 0));
 
-    for lease in &mut held {
-        drop(state.retire(lease.holder, &mut lease.conn, at(1)));
+    for lease in held {
+        drop(state.retire(lease, at(1)));
         drop(state.lost(Reason::Broken, at(1)));
     }
     let (key, _) = ask(&mut state, 9);
@@ -66,12 +68,12 @@ fn totals_count_what_happened() {
     let expected = Totals {
         closed: 2,
         closed_by,
-        leases_returned: 2,
         open_failed: 2,
         turned_away: 2,
         ..expected
     };
     assert_eq!(state.counts().totals, expected);
+    assert_eq!(state.counts().leases, (2, 2));
     assert_eq!(state.outage(), Some((at(1), "refused")));
     assert_eq!(state.counts().down_since, Some(at(1)));
 }
@@ -81,8 +83,8 @@ fn connect_times_are_kept_until_they_are_taken_and_no_more_than_so_many() {
     let mut state = Books::new(limits(1, 0));
     let mut connect = |times: usize| {
         for _ in 0..times {
-            let mut lease = lend(&mut state, 1).remove(0);
-            drop(state.retire(lease.holder, &mut lease.conn, origin()));
+            let lease = lend(&mut state, 1).remove(0);
+            drop(state.retire(lease, origin()));
             drop(state.lost(Reason::Broken, origin()));
         }
         state.take_connect_times().len()
@@ -170,8 +172,8 @@ fn a_warm_up_counts_what_is_on_its_way_in_and_not_what_is_on_its_way_out() {
     assert_eq!(state.warm_up(3, origin()).connect, 2);
 
     let mut state = Books::new(limits(3, 1));
-    let mut lease = lend(&mut state, 1).remove(0);
-    drop(state.retire(lease.holder, &mut lease.conn, origin()));
+    let lease = lend(&mut state, 1).remove(0);
+    drop(state.retire(lease, origin()));
     assert_eq!(state.warm_up(2, origin()).connect, 2);
 
     let mut paused = Books::new(limits(1, 0));
@@ -198,8 +200,7 @@ fn f18_a_full_pool_is_exhausted_also_during_an_outage() {
         matches!(expired, Expired::TimedOut(Shortage::Exhausted { .. }, 6)),
         "{expired:?}"
     );
-    let lease = held.remove(0);
-    drop(state.put(lease.holder, lease.conn, origin()));
+    drop(state.put(held.remove(0), origin()));
     drop(state.pause(origin()));
     let (key, _) = ask(&mut state, 7);
     let expired = state.expire(key);
@@ -213,9 +214,9 @@ fn f18_a_full_pool_is_exhausted_also_during_an_outage() {
 #[test]
 fn f24_a_shortage_names_the_leases_of_the_task_that_waits() {
     let own = |holder: Option<u64>, waiter: Option<u64>| {
-        let of = |task| {
+        let of = |task: Option<u64>| {
             let mut request = request(Place::Tail);
-            request.asker.task = task;
+            request.asker.task = task.and_then(NonZeroU64::new);
             request
         };
         let mut state = Books::new(limits(1, 0));
@@ -245,7 +246,7 @@ fn who_waits_for_a_pause_hears_of_the_last_lease_and_of_no_other() {
     drop(state.pause(origin()));
     let heard: Vec<bool> = held
         .into_iter()
-        .map(|Granted { conn, holder }| state.put(holder, conn, origin()).announce)
+        .map(|granted| state.put(granted, origin()).announce)
         .collect();
     assert_eq!(heard, [false, true]);
 }
@@ -256,4 +257,28 @@ fn books_that_are_out_of_order_are_noticed_at_the_next_transition() {
     let mut state = Books::new(limits(1, 0));
     state.closing = 2;
     drop(state.tick(origin()));
+}
+
+#[test]
+fn a_pool_is_drained_when_it_is_closed_and_nothing_is_left() {
+    let mut state = Books::new(limits(1, 0));
+    assert!(!state.is_drained(), "it is open");
+    let lease = lend(&mut state, 1).remove(0);
+    drop(state.close(origin()));
+    assert!(!state.is_drained(), "a lease is out");
+    drop(state.put(lease, origin()));
+    assert!(!state.is_drained(), "a connection is being closed");
+    drop(state.closed(origin()));
+    assert!(state.is_drained());
+}
+
+#[test]
+fn sizes_are_told_as_they_are_configured() {
+    assert_eq!(limits(3, 2).sizes(), (3, 2));
+    assert_eq!(limits(1, 0).sizes(), (1, 0));
+    let unlimited = Limits {
+        max_open: usize::MAX,
+        ..limits(4, 0)
+    };
+    assert_eq!(unlimited.sizes(), (4, -1));
 }

@@ -259,17 +259,17 @@ impl Bench {
                 Found::Granted(granted) => Caller::Holding(granted),
                 _ => Caller::Away,
             },
-            Caller::Holding(Granted { mut conn, holder }) if choice == 0 => {
+            Caller::Holding(granted) if choice == 0 => {
                 self.model.out.remove(&index);
                 self.model.closing += 1;
-                let actions = self.state.retire(holder, &mut conn, origin());
+                let (conn, actions) = self.state.retire(granted, origin());
                 self.perform(actions);
                 self.resetting.push(conn);
                 Caller::Away
             }
-            Caller::Holding(Granted { conn, holder }) => {
+            Caller::Holding(granted) => {
                 self.model.leave(index);
-                let actions = self.state.put(holder, conn, origin());
+                let actions = self.state.put(granted, origin());
                 self.perform(actions);
                 Caller::Away
             }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::{Books, limits, origin, request};
 use crate::state::{
-    Actions, Asked, Conn, Expired, Failure, Found, Granted, Limits, Mode, Opened, Order, Place,
-    Reason, Severity, WaiterKey,
+    Actions, Asked, Conn, Expired, Failure, Found, Granted, Known, Limits, Mode, Opened, Order,
+    Place, Reason, Severity, WaiterKey,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -166,10 +166,10 @@ impl World {
                 self.perform(actions);
             }
             Event::Put(index) => {
-                let Granted { conn, holder } = self.let_go(index);
+                let granted = self.let_go(index);
                 let mut quick = self.state.clone();
-                let quickly = quick.put_ready(holder, conn.clone(), self.now);
-                let actions = self.state.put(holder, conn, self.now);
+                let quickly = quick.put_ready(granted.clone(), self.now);
+                let actions = self.state.put(granted, self.now);
                 if let Ok(wake) = quickly {
                     assert_eq!(self.state, quick, "the quick way leads elsewhere");
                     assert_eq!(actions, nothing_but(wake, &actions));
@@ -273,10 +273,18 @@ impl World {
         let waiter = u8::try_from(index).unwrap();
         let mut quick = self.state.clone();
         let request = request(place);
-        let quickly = quick.take_ready(request.asker, self.now);
+        let taken = quick.take_ready(request.asker, self.now);
+        let quickly = match place {
+            _ if taken.is_some() => taken.map(|ready| Asked::Ready(ready.grant(self.now))),
+            Place::Tail if quick.must_queue() => {
+                let queued = quick.join_ready(request.asker, request.deadline, waiter);
+                Some(Asked::Queued(queued.key))
+            }
+            _ => None,
+        };
         let (asked, actions) = self.state.acquire(self.now, request, || waiter);
-        if let Some(granted) = quickly {
-            assert_eq!(asked, Asked::Ready(granted));
+        if let Some(quickly) = quickly {
+            assert_eq!(asked, quickly);
             assert_eq!(self.state, quick, "the quick way leads elsewhere");
             assert_eq!(actions, nothing_but(None, &actions));
         }
@@ -340,8 +348,8 @@ impl World {
     }
 
     fn retire(&mut self, index: usize) -> Conn<u8> {
-        let Granted { mut conn, holder } = self.let_go(index);
-        let actions = self.state.retire(holder, &mut conn, self.now);
+        let granted = self.let_go(index);
+        let (conn, actions) = self.state.retire(granted, self.now);
         self.perform(actions);
         conn
     }
@@ -387,13 +395,13 @@ impl World {
     }
 
     /// All connections that there are, wherever they are but in an untaken grant.
-    fn connections(&self) -> impl Iterator<Item = &Conn<u8>> {
+    fn connections(&self) -> impl Iterator<Item = &Known<u8>> {
         let held = self.callers.iter().filter_map(|caller| match caller {
-            Caller::Holding(granted) => Some(&granted.conn),
+            Caller::Holding(granted) => Some(&*granted.conn),
             _ => None,
         });
-        held.chain(&self.closing)
-            .chain(&self.resetting)
+        let going = self.closing.iter().chain(&self.resetting);
+        held.chain(going.map(|conn| &**conn))
             .chain(self.state.idle())
     }
 
@@ -458,7 +466,7 @@ impl World {
     fn at_rest(mut self) {
         let counts = self.state.counts();
         assert_eq!((counts.out, counts.waiting), (0, 0));
-        assert_eq!(counts.totals.leases_issued, counts.totals.leases_returned);
+        assert_eq!(counts.leases.0, counts.leases.1);
         if self.is_closed() {
             return assert_eq!(counts.idle, 0);
         }
