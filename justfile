@@ -20,6 +20,10 @@ test-toxiproxy:
 prove-core programs='2000':
     POOLPROOF_PROGRAMS={{programs}} cargo test --release -p poolproof-pool --test proof
 
+# mutation tests of the pool's `state` or `sessions` (needs cargo-mutants); survivors: crates/pool/mutants.md
+mutants part *flags:
+    .ci/mutants {{part}} {{flags}}
+
 # the pool against its peers; writes reports/bench/peers.json
 bench *cases:
     cargo bench -p poolproof-pool --bench peers -- {{cases}}
