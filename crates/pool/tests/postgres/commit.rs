@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use poolproof_faults::Toxic;
-use poolproof_pool::{Categorized, Category, QueryError, Transaction, TransactionError};
+use poolproof_pool::{Categorized, Category, ErrorKind, QueryError, Transaction, TransactionError};
 use poolproof_testbed::{Cluster, LocalConfig};
 use sqlx::{ConnectOptions, Executor};
 
@@ -27,6 +27,7 @@ async fn f3_a_swallowed_error_ends_in_commit_rolled_back() {
         matches!(outcome, Err(TransactionError::CommitRolledBack)),
         "{outcome:?}"
     );
+    assert_eq!(bench.pool.errors(ErrorKind::RolledBack), 1);
     // The session is at once good for the next transaction.
     session
         .transaction(async |tx: &mut Transaction<'_>| tx.execute(bench.insert("kept")).await)
@@ -62,6 +63,7 @@ async fn a_transaction_that_slipped_away_is_reported_as_lost() {
         matches!(outcome, Err(TransactionError::Lost(_))),
         "{outcome:?}"
     );
+    assert_eq!(bench.pool.errors(ErrorKind::RolledBack), 1);
     assert_eq!(bench.stored().await, ["slipped"]);
 }
 
