@@ -185,10 +185,12 @@ mod tests {
     #[test]
     fn what_has_consequences_is_left_to_the_thorough_way() {
         let mut too_old = one_idle(Limits {
-            recycle: Some(Duration::ZERO),
+            recycle: Some(Duration::from_secs(10)),
             ..limits(1, 0)
         });
-        assert_eq!(too_old.take_ready(ASKER, origin()), None);
+        let expiry = origin() + Duration::from_secs(10);
+        assert_eq!(too_old.take_ready(ASKER, expiry), None);
+        assert_eq!(too_old.idle.len(), 1, "it is there");
         let mut paused = one_idle(limits(1, 0));
         drop(paused.pause(origin()));
         assert_eq!(paused.take_ready(ASKER, origin()), None);
@@ -234,5 +236,33 @@ mod tests {
             let conn = one_idle(limits(1, 0)).take_ready(ASKER, now).unwrap();
             state.idle.push(conn.grant(now).conn, now);
         });
+    }
+
+    /// F16: its replacement is there already.
+    #[test]
+    fn f16_what_was_replaced_while_it_was_out_does_not_become_idle_again() {
+        let mut state = Books::new(Limits {
+            recycle: Some(Duration::from_secs(90)),
+            ..limits(2, 1)
+        });
+        let open = |state: &mut Books, value, jitter| {
+            let opened = Opened {
+                value,
+                generation: 0,
+                begun: origin(),
+                jitter,
+            };
+            drop(state.opened(opened, origin()));
+        };
+        assert_eq!(state.warm_up(2, origin()).connect, 2);
+        open(&mut state, 1, u32::MAX);
+        open(&mut state, 2, 0);
+        let lent = [1, 2].map(|_| state.take_ready(ASKER, origin()).unwrap());
+        let due = origin() + Duration::from_secs(60);
+        assert_eq!(state.sweep(due).connect, 1, "for the first");
+        open(&mut state, 3, 0);
+        assert!(state.steady && state.idle.len() == 1);
+        let [first, _second] = lent.map(|ready| ready.grant(origin()));
+        assert_eq!(state.put_ready(first.clone(), due), Err(first));
     }
 }

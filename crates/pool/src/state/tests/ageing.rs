@@ -169,7 +169,7 @@ fn refills_that_are_not_needed_any_more_are_forgotten() {
     drop(state.open_failed(transient("refused"), origin()));
     drop(state.tick(at(9)));
     let lease = ask(&mut state);
-    drop(state.retire(lease, at(61)));
+    assert_eq!(state.retire(lease, at(61)).1.connect, 0);
     assert_eq!(state.lost(Reason::Broken, at(61)).connect, 0);
     state.audit();
 }
