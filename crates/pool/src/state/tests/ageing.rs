@@ -135,6 +135,21 @@ fn what_was_idle_for_too_long_goes_down_to_the_minimum() {
 }
 
 #[test]
+fn idle_time_counts_from_the_return() {
+    let mut state = Books::new(Limits {
+        idle_timeout: Some(Duration::from_secs(10)),
+        ..limits(2, 0)
+    });
+    let mut held = lend(&mut state, 2);
+    drop(state.put(held.remove(0), at(5)));
+    let (conn, _) = state.retire(held.remove(0), at(5));
+    drop(state.restore(conn, at(6)));
+    let closed = [14, 15, 16].map(|secs| state.sweep(at(secs)).close.len());
+    assert_eq!(closed, [0, 1, 1]);
+    state.audit();
+}
+
+#[test]
 fn what_lingered_for_too_long_goes() {
     let mut state = Books::new(Limits {
         linger: Duration::from_secs(10),
