@@ -241,7 +241,12 @@ async fn a_doomed_transaction_is_rolled_back_and_its_connection_stays() {
         matches!(&outcome, Err(TransactionError::SerializationFailed { sqlstate }) if sqlstate == "40001"),
         "{outcome:?}"
     );
-    session.execute(bench.insert("kept")).await.unwrap();
+    // Outside a transaction the same failure dooms nothing.
+    session.execute("select commit_doom()").await.unwrap_err();
+    session
+        .transaction(async |tx: &mut Transaction<'_>| tx.execute(bench.insert("kept")).await)
+        .await
+        .unwrap();
     drop(session);
     assert_eq!(bench.pool.session().await.unwrap().backend().pid, pid);
     assert_eq!(bench.stored().await, ["kept"]);
