@@ -20,6 +20,7 @@ async fn f3_a_swallowed_error_ends_in_commit_rolled_back() {
             tx.execute(bench.insert("lost")).await?;
             let swallowed = tx.execute("select no_such_column").await;
             assert_eq!(swallowed.unwrap_err().category(), Category::Programming);
+            tx.execute("select 1").await.unwrap_err();
             Ok::<(), QueryError>(())
         })
         .await;
@@ -28,6 +29,7 @@ async fn f3_a_swallowed_error_ends_in_commit_rolled_back() {
         "{outcome:?}"
     );
     assert_eq!(bench.pool.errors(ErrorKind::RolledBack), 1);
+    assert_eq!(bench.pool.errors(ErrorKind::Other), 0, "mere consequences");
     // The session is at once good for the next transaction.
     session
         .transaction(async |tx: &mut Transaction<'_>| tx.execute(bench.insert("kept")).await)
