@@ -16,9 +16,10 @@ test:
 test-toxiproxy:
     cargo test -p poolproof-faults --features toxiproxy
 
-# the rollback property of the pool's sessions, with 2,000 programs instead of 200
-prove-core programs='2000':
-    POOLPROOF_PROGRAMS={{programs}} cargo test --release -p poolproof-pool --test proof
+# the pool's proofs at full length: lock and wakers by loom and by shuttle's schedules, and then, with 2,000 programs instead of 200, the rollback property
+prove-core programs='2000' schedules='100000':
+    POOLPROOF_SCHEDULES={{schedules}} cargo test --release -p poolproof-pool --lib -- tests::models:: --show-output
+    POOLPROOF_PROGRAMS={{programs}} cargo test --release -p poolproof-pool --test proof -- --show-output
 
 # mutation tests of the pool's `state` or `sessions` (needs cargo-mutants); survivors: crates/pool/mutants.md
 mutants part *flags:
@@ -27,6 +28,10 @@ mutants part *flags:
 # the pool against its peers; writes reports/bench/peers.json
 bench *cases:
     cargo bench -p poolproof-pool --bench peers -- {{cases}}
+
+# every fuzz target for so many seconds, guided by coverage (needs nightly and cargo-fuzz; see fuzz/README.md)
+fuzz seconds='60':
+    for target in $(cd fuzz && cargo +nightly fuzz list --fuzz-dir .); do fuzz/run "$target" {{seconds}} || exit $?; done
 
 doc:
     RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps

@@ -19,6 +19,7 @@ use tokio::runtime::Builder;
 
 pub use session::{BlockingSession, BlockingTransaction};
 
+use crate::brief::brief;
 use crate::config::{Config, ConfigError};
 use crate::connector::Connector;
 use crate::error::{AcquireError, Categorized, CloseReport, ErrorKind};
@@ -63,14 +64,14 @@ pub enum BlockingError<E: Error + 'static = Infallible> {
     )]
     InRuntime,
     /// The deadline passed and the pool's runtime had not noticed: nobody drives it.
-    #[error("nothing happened within {within:?}, because nobody drives the pool's runtime")]
+    #[error("nothing happened within {}, because nobody drives the pool's runtime", brief(*within))]
     Stalled {
         /// How long it was waited for.
         within: Duration,
     },
     /// A statement had not ended when the transaction's deadline passed. It was abandoned, and the
     /// transaction can only roll back.
-    #[error("the statement had not ended when the transaction's {within:?} were over")]
+    #[error("the statement had not ended when the transaction's {} were over", brief(*within))]
     DeadlinePassed {
         /// The transaction's deadline.
         within: Duration,

@@ -354,6 +354,9 @@ pub enum ConfigError {
     /// The pool was built outside a tokio runtime.
     #[error("a pool must be built within a tokio runtime, because its tasks outlive their callers")]
     NoRuntime,
+    /// The current tokio runtime has no time, without which no deadline could pass.
+    #[error("the tokio runtime has no time: build it with enable_time() or enable_all()")]
+    NoTime,
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use thiserror::Error as ThisError;
 
 pub use kind::{Category, ErrorKind};
 
+use crate::brief::brief;
 use crate::hooks::HookError;
 use crate::pool::Snapshot;
 
@@ -56,7 +57,7 @@ pub struct Holder {
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} for {:?}", self.location, self.held_for)
+        write!(f, "{} for {}", self.location, brief(self.held_for))
     }
 }
 
@@ -68,7 +69,7 @@ pub enum ConnectError<E: Error + 'static> {
     #[error("the connection could not be opened")]
     Failed(#[source] Arc<E>),
     /// It took longer than `connect_timeout`.
-    #[error("the server did not answer within {after:?}")]
+    #[error("the server did not answer within {}", brief(*after))]
     TimedOut {
         /// The setting `connect_timeout`.
         after: Duration,
@@ -100,7 +101,8 @@ pub enum AcquireError<E: Error + 'static = sqlx::Error> {
     /// less long, or raise the limits.
     #[error(
         "all {out} connections are in use (pool_size {size}, max_overflow {overflow}) and {waiting} \
-         wait; none came back within {within:?}{}{}",
+         wait; none came back within {}{}{}",
+        brief(*within),
         oldest_holder(oldest.as_ref()),
         own_leases(own)
     )]
@@ -126,7 +128,8 @@ pub enum AcquireError<E: Error + 'static = sqlx::Error> {
     },
     /// Connections were being opened, and the server had not answered by the deadline.
     #[error(
-        "no connection was opened within {within:?}; {opening} attempts are under way, {out} are in use"
+        "no connection was opened within {}; {opening} attempts are under way, {out} are in use",
+        brief(*within)
     )]
     ConnectTimeout {
         /// Connections being opened.
@@ -139,7 +142,7 @@ pub enum AcquireError<E: Error + 'static = sqlx::Error> {
         state: Box<Snapshot>,
     },
     /// The server cannot be reached: the waiting was for nothing.
-    #[error("the database has been unreachable for {since:?}")]
+    #[error("the database has been unreachable for {}", brief(*since))]
     Down {
         /// The last attempt's error.
         #[source]
@@ -165,7 +168,7 @@ pub enum AcquireError<E: Error + 'static = sqlx::Error> {
         state: Box<Snapshot>,
     },
     /// The pool was paused for the whole `pool_timeout`.
-    #[error("the pool is paused and was not resumed within {within:?}")]
+    #[error("the pool is paused and was not resumed within {}", brief(*within))]
     Paused {
         /// How long this acquire waited.
         within: Duration,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use crate::brief::brief;
 use crate::connector::Connector;
 use crate::error::{AcquireError, ConnectError};
 use crate::pool::{Fate, Lease, Pool, Snapshot, now};
@@ -286,17 +287,17 @@ impl<E: Error + 'static> fmt::Display for HealthReason<E> {
                     "saturated: {out} connections are in use and {waiting} acquires wait"
                 )
             }
-            Self::Slow { took } => write!(f, "slow: the probe took {took:?}"),
+            Self::Slow { took } => write!(f, "slow: the probe took {}", brief(*took)),
             Self::Paused => f.write_str("the pool is paused"),
             Self::Unreachable { since, cause } => {
-                write!(f, "no connection could be opened for {since:?}")?;
+                write!(f, "no connection could be opened for {}", brief(*since))?;
                 write_chain(f, cause)
             }
             Self::Rejected { cause } => {
                 f.write_str("the database refuses the connection")?;
                 write_chain(f, cause)
             }
-            Self::NoAnswer { within } => write!(f, "no answer within {within:?}"),
+            Self::NoAnswer { within } => write!(f, "no answer within {}", brief(*within)),
             Self::PingFailed => f.write_str("no connection answered its ping"),
             Self::Hook => f.write_str("the acquire hook lets no connection be lent"),
             Self::Draining => f.write_str("the pool is being drained"),

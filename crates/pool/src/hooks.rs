@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use thiserror::Error as ThisError;
 
+use crate::brief::brief;
 use crate::critical::{self, Critical, CriticalListener};
 use crate::error::Holder;
 
@@ -252,7 +253,7 @@ pub enum HookError {
         reason: Arc<dyn Error + Send + Sync>,
     },
     /// It did not end in time.
-    #[error("the hook did not end within {after:?}")]
+    #[error("the hook did not end within {}", brief(*after))]
     TimedOut {
         /// How long it had.
         after: Duration,
@@ -278,7 +279,8 @@ impl fmt::Display for LeakEvent {
             Self::Returned(Holder { location, held_for }) => {
                 write!(
                     f,
-                    "no leak: the lease of {location} was returned after {held_for:?}"
+                    "no leak: the lease of {location} was returned after {}",
+                    brief(*held_for)
                 )
             }
         }

@@ -36,6 +36,7 @@
 //! ```
 
 mod blocking;
+mod brief;
 mod config;
 mod connector;
 mod critical;

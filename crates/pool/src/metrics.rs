@@ -89,6 +89,11 @@ impl Meters {
         self.record(&self.queue_wait, took);
     }
 
+    #[cfg(test)]
+    pub(crate) fn queue_wait_so_far(&self) -> HistogramSnapshot {
+        self.queue_wait.snapshot()
+    }
+
     pub(crate) fn connect(&self, took: Duration) {
         self.record(&self.connect, took);
     }

@@ -1,6 +1,7 @@
 //! The pool: its books behind a lock, and the tasks that open, reset and close.
 
 mod acquire;
+mod alarm;
 mod control;
 mod lease;
 mod runtime;
@@ -18,14 +19,15 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::watch;
 
 pub use acquire::Acquire;
+use alarm::Alarm;
 pub use control::{Outage, WarmUp};
 pub(crate) use lease::Fate;
 pub use lease::Lease;
-pub(crate) use runtime::{Home, OwnedRuntime};
+pub(crate) use runtime::{Home, OwnedRuntime, with_timers};
 use shell::Shell;
 pub use snapshot::{ClosedBy, Snapshot};
 pub(crate) use tasks::jitter;
@@ -71,8 +73,10 @@ pub(crate) struct Inner<C: Connector> {
     /// Where the pool's tasks run, whoever causes them.
     handle: Handle,
     phase: watch::Sender<Phase>,
-    /// Tells the keeper of deadlines, which the first acquire starts that must wait, of an earlier one.
-    alarm: OnceLock<Arc<Notify>>,
+    /// Whether that runtime has threads of its own, which turn its timers whoever waits for them.
+    drives_itself: bool,
+    /// The keeper of deadlines, which the first acquire starts that must wait.
+    alarm: OnceLock<Arc<Alarm>>,
     pub(crate) meters: Meters,
     told: Arc<Told>,
     /// The runtime behind `handle`, where it is the pool's own. Last, because it ends the tasks.
@@ -95,10 +99,12 @@ impl<C: Connector> Pool<C> {
     /// [`Pool::outage`] tell.
     ///
     /// The pool's tasks run on the current runtime, which needs tokio's time and whatever `connector`
-    /// needs. Leases may be used, dropped and waited for on any other.
+    /// needs. Leases may be used, dropped and waited for on any other that has time, and on none; where the
+    /// pool's runtime is one of a single thread, it must be driven meanwhile.
     ///
     /// # Errors
-    /// [`ConfigError`] when `config` is not valid or there is no current tokio runtime.
+    /// [`ConfigError`] when `config` is not valid, or there is no current tokio runtime, or it has no time
+    /// (tokio says so on standard error as well, because it panics when it is asked).
     pub fn new(connector: C, config: Config) -> Result<Self, ConfigError> {
         Self::with_hooks(connector, config, Hooks::new())
     }
@@ -114,6 +120,9 @@ impl<C: Connector> Pool<C> {
     ) -> Result<Self, ConfigError> {
         config.validate()?;
         let handle = Handle::try_current().map_err(|_| ConfigError::NoRuntime)?;
+        if !runtime::has_timers() {
+            return Err(ConfigError::NoTime);
+        }
         Ok(Self::build(connector, config, hooks, Home::Current(handle)))
     }
 
@@ -146,6 +155,7 @@ impl<C: Connector> Pool<C> {
             told,
             config,
             hooks,
+            drives_itself: handle.runtime_flavor() == RuntimeFlavor::MultiThread,
             handle,
             phase,
             alarm: OnceLock::new(),

@@ -490,7 +490,10 @@ impl<C, W, E: Clone> State<C, W, E> {
                 self.fit_refill(actions);
                 self.connect(actions);
             }
-            Mode::Paused | Mode::Draining => actions.announce |= self.holders.len() == 0,
+            Mode::Paused | Mode::Draining => {
+                self.fit_refill(actions);
+                actions.announce |= self.holders.len() == 0;
+            }
             Mode::Closed => actions.announce |= self.open() == 0,
         }
         self.ceiling = self.ceiling.min(self.open()).max(self.limits.max_open);

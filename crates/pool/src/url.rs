@@ -1,12 +1,18 @@
 //! Database URLs as SQLAlchemy and libpq write them.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
+
+/// What a host's name keeps as it is when it is shown.
+const HOST: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
+
+/// A longer scheme is something else, pasted in the wrong place; it may be secret.
+const SCHEME_MAX: usize = 40;
 
 /// Where a database is and how to log in.
 ///
@@ -59,7 +65,7 @@ pub enum UrlError {
     /// Several hosts are given.
     #[error("several hosts are given; name one")]
     SeveralHosts,
-    /// A part is not UTF-8 once percent-decoded.
+    /// A part is not UTF-8 once percent-decoded, or contains a NUL, at which it would end for the server.
     #[error("the {part} is not valid text after percent-decoding")]
     Encoding {
         /// Which part.
@@ -68,6 +74,13 @@ pub enum UrlError {
     /// There is a fragment, nearly always because a `#` in the password is not encoded.
     #[error("there is a `#`; within a password it must be written %23")]
     Fragment,
+    /// There is an `@` after a `?`: either the password holds a `?` that is not encoded, or a parameter
+    /// an `@`. Nobody can tell, and one of them would take a part of the password for a parameter.
+    #[error(
+        "there is an `@` after a `?`; within a password `?` must be written %3F, within a parameter \
+         `@` must be written %40"
+    )]
+    QuestionMark,
     /// A query parameter has a value that cannot be used.
     #[error("the value of the parameter `{name}` cannot be used")]
     Parameter {
@@ -163,12 +176,10 @@ impl fmt::Display for DatabaseUrl {
             f.write_str(":***")?;
         }
         f.write_str("@")?;
-        if self.host.contains(':') {
+        if self.host.parse::<Ipv6Addr>().is_ok() {
             write!(f, "[{}]", self.host)?;
-        } else if self.host.starts_with('/') {
-            f.write_str(&encode(&self.host))?;
         } else {
-            f.write_str(&self.host)?;
+            write!(f, "{}", utf8_percent_encode(&self.host, HOST))?;
         }
         write!(f, ":{}", self.port())?;
         self.database()
@@ -207,7 +218,7 @@ impl Parts {
         if !["postgres", "postgresql"].contains(&dialect.to_ascii_lowercase().as_str()) {
             // Anything else before `://` may be a login with its password.
             let plain = |c: char| c.is_ascii_alphanumeric() || "+.-_".contains(c);
-            if !scheme.chars().all(plain) {
+            if scheme.len() > SCHEME_MAX || !scheme.chars().all(plain) {
                 return Err(UrlError::NoScheme);
             }
             let scheme = scheme.to_owned();
@@ -219,6 +230,9 @@ impl Parts {
         let mut parts = Self::default();
         // The last @ before the path, as SQLAlchemy does: a password may hold one.
         let (before_query, query) = rest.split_once('?').unwrap_or((rest, ""));
+        if query.contains('@') {
+            return Err(UrlError::QuestionMark);
+        }
         let (login, place) = match before_query.rsplit_once('@') {
             Some((login, place)) => (Some(login), place),
             None => (None, before_query),
@@ -257,7 +271,7 @@ impl Parts {
         }
         let (host, port) = if let Some(rest) = address.strip_prefix('[') {
             let (host, rest) = rest.split_once(']').ok_or(UrlError::Bracket)?;
-            if host.parse::<std::net::Ipv6Addr>().is_err() {
+            if host.parse::<Ipv6Addr>().is_err() {
                 return Err(UrlError::Bracket);
             }
             match rest.strip_prefix(':') {
@@ -372,10 +386,11 @@ fn non_empty(text: String) -> Option<String> {
 }
 
 fn decode(text: &str, part: &'static str) -> Result<String, UrlError> {
-    percent_decode_str(text)
-        .decode_utf8()
+    let decoded = percent_decode_str(text).decode_utf8().ok();
+    decoded
+        .filter(|decoded| !decoded.contains('\0'))
         .map(Into::into)
-        .map_err(|_| UrlError::Encoding { part })
+        .ok_or(UrlError::Encoding { part })
 }
 
 fn encode(text: &str) -> String {

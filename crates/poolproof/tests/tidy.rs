@@ -65,7 +65,7 @@ fn edges_in_cargo() -> Edges {
         .collect()
 }
 
-/// Returns every Rust file of the workspace's crates with its text.
+/// Returns every Rust file of the workspace's crates, and of the fuzzing beside it, with its text.
 fn sources() -> Vec<(PathBuf, String)> {
     fn walk(dir: &Path, found: &mut Vec<(PathBuf, String)>) {
         for entry in fs::read_dir(dir).expect("a folder of the workspace can be listed") {
@@ -79,7 +79,9 @@ fn sources() -> Vec<(PathBuf, String)> {
         }
     }
     let mut found = Vec::new();
-    walk(&root().join("crates"), &mut found);
+    for folder in ["crates", "fuzz/fuzz_targets", "fuzz/properties"] {
+        walk(&root().join(folder), &mut found);
+    }
     found
 }
 

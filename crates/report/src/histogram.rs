@@ -1,5 +1,7 @@
 //! Latency histograms inside the record: a summary to read, and the whole of it to compute with.
 
+use std::io;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hdrhistogram::Histogram;
@@ -8,6 +10,12 @@ use hdrhistogram::serialization::{
 };
 
 use crate::HistogramRecord;
+
+/// What HdrHistogram's V2 encoding begins with.
+const COOKIE: [u8; 4] = [0x1c, 0x84, 0x93, 0x13];
+
+/// How many bytes stand before the counts: the cookie, their length, and what the histogram is like.
+const HEADER: usize = 40;
 
 /// Why a histogram could not be put into a record.
 #[derive(Debug, thiserror::Error)]
@@ -57,9 +65,28 @@ impl HistogramRecord {
         let bytes = BASE64
             .decode(&self.hdr)
             .map_err(HistogramDecodeError::Base64)?;
-        Deserializer::new()
-            .deserialize(&mut bytes.as_slice())
+        complete(&bytes)
+            .and_then(|()| Deserializer::new().deserialize(&mut bytes.as_slice()))
             .map_err(HistogramDecodeError::Hdr)
+    }
+}
+
+/// Checks that the counts are there that the header announces: the decoder takes memory for them
+/// first, whatever their number.
+fn complete(bytes: &[u8]) -> Result<(), DeserializeError> {
+    let Some((cookie, rest)) = bytes.split_first_chunk() else {
+        return Err(DeserializeError::InvalidCookie);
+    };
+    if *cookie != COOKIE {
+        return Err(DeserializeError::InvalidCookie);
+    }
+    let announced = rest.first_chunk().map(|length| u32::from_be_bytes(*length));
+    let announced = announced.and_then(|length| usize::try_from(length).ok());
+    let there = bytes.len().checked_sub(HEADER);
+    if announced.is_some() && announced <= there {
+        Ok(())
+    } else {
+        Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())
     }
 }
 
@@ -110,5 +137,23 @@ mod tests {
             record.decode(),
             Err(HistogramDecodeError::Hdr(DeserializeError::InvalidCookie))
         ));
+    }
+
+    #[test]
+    fn counts_that_are_announced_and_not_there_take_no_memory() {
+        let mut record = HistogramRecord::from_histogram(&histogram(&[5])).unwrap();
+        let whole = BASE64.decode(&record.hdr).unwrap();
+        let mut announced = whole.clone();
+        announced[4..8].copy_from_slice(&u32::MAX.to_be_bytes());
+        for cut in [&announced[..], &whole[..whole.len() - 1], &whole[..6]] {
+            record.hdr = BASE64.encode(cut);
+            let error = record.decode().unwrap_err();
+            let HistogramDecodeError::Hdr(DeserializeError::IoError(cause)) = error else {
+                panic!("{error:?}");
+            };
+            assert_eq!(cause.kind(), io::ErrorKind::UnexpectedEof);
+            // The decoder's own error has a text of its own.
+            assert_eq!(cause.to_string(), "unexpected end of file");
+        }
     }
 }

@@ -3,6 +3,44 @@
 use super::reply::Failure;
 use super::*;
 
+#[path = "../../../../fuzz/short.rs"]
+mod short;
+#[path = "../../../../fuzz/properties/toxiproxy.rs"]
+mod toxiproxy;
+
+#[test]
+fn whatever_a_body_says_it_says_again_when_sent_back() {
+    let words = [
+        "\"name\":",
+        "\"type\":",
+        "\"stream\":",
+        "\"toxicity\":",
+        "\"attributes\":",
+        "\"latency\":",
+        "\"jitter\":",
+        "\"rate\":",
+        "\"timeout\":",
+        "\"listen\":",
+        "\"upstream\":",
+        "\"enabled\":",
+        "\"latency\"",
+        "\"bandwidth\"",
+        "\"timeout\"",
+        "\"reset_peer\"",
+        "\"noop\"",
+        "\"UPSTREAM\"",
+        "\"Downstream\"",
+        "null",
+        "true",
+        "false",
+        "[]",
+        "{}",
+        "\\u0000",
+        "\\ud800",
+    ];
+    short::fuzz("toxiproxy", 20_000, &words, toxiproxy::check);
+}
+
 fn refusal<T: std::fmt::Debug>(result: Result<T, BodyError>) -> String {
     serde_json::to_string(&Failure::from(result.unwrap_err())).unwrap()
 }

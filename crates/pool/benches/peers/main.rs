@@ -17,6 +17,8 @@
 )]
 
 mod contender;
+#[path = "../../tests/support/frame.rs"]
+mod frame;
 mod noop;
 mod postgres;
 #[path = "../../tests/support/relay.rs"]

@@ -121,7 +121,7 @@ table! {
         "Errors of acquires, statements and commits, by kind and its category")
         .by(&["category", "kind"]);
     QUEUE_WAIT = metric(Histogram, "poolproof_queue_wait_seconds", "seconds",
-        "From the first poll of an acquire to its connection or its refusal");
+        "From the first poll of an acquire to the hand-over of a connection, or its refusal");
     CONNECT = metric(Histogram, "poolproof_connect_seconds", "seconds",
         "Opening a connection, where that succeeded");
     PING = metric(Histogram, "poolproof_ping_seconds", "seconds",

@@ -5,6 +5,8 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until};
 
+use crate::pool::with_timers;
+
 /// A time by which something must have ended, if there is one.
 #[derive(Debug)]
 pub(super) struct Deadline {
@@ -42,11 +44,7 @@ impl Deadline {
         let Some((at, home)) = &self.at else {
             return Ok(work.await);
         };
-        let timer = {
-            let elsewhere = Handle::try_current().is_err();
-            let _runtime = elsewhere.then(|| home.enter());
-            sleep_until(*at)
-        };
+        let timer = with_timers(home, || sleep_until(*at));
         tokio::select! {
             biased;
             done = work => Ok(done),

@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::resolve::InDoubt;
 use super::settings::SessionConfigError;
 use super::track::Reaped;
+use crate::brief::brief;
 use crate::error::{Categorized, ErrorKind};
 
 /// Why a statement failed.
@@ -106,7 +107,7 @@ pub enum TransactionError<E> {
     Reaped(Reaped),
     /// The deadline passed before COMMIT was written, and the transaction was rolled back; or will be at
     /// once, by closing its connection.
-    #[error("the transaction had not ended within {within:?}")]
+    #[error("the transaction had not ended within {}", brief(*within))]
     DeadlinePassed {
         /// The setting.
         within: Duration,

@@ -10,6 +10,7 @@ use super::PgConnector;
 use super::conn::{Asking, Backend, ServerIdentity};
 use super::error::{is_connection_error, sqlstate};
 use super::fence::{Manner, control_options, terminate};
+use crate::brief::brief;
 use crate::pool::Pool;
 
 /// The pause between two looks.
@@ -85,13 +86,13 @@ pub enum ResolveError {
         xid: u64,
     },
     /// The transaction had not ended by the deadline.
-    #[error("the transaction had not ended within {within:?}")]
+    #[error("the transaction had not ended within {}", brief(*within))]
     StillRunning {
         /// The deadline.
         within: Duration,
     },
     /// The server could not be asked by the deadline.
-    #[error("the server could not be asked within {within:?}")]
+    #[error("the server could not be asked within {}", brief(*within))]
     Unreachable {
         /// The deadline.
         within: Duration,

@@ -13,6 +13,7 @@ use super::error::TransactionError;
 use super::options::TransactionOptions;
 use super::session::Session;
 use super::transaction::Transaction;
+use crate::brief::brief;
 use crate::error::{AcquireError, Categorized, ErrorKind};
 use crate::pool::{Pool, jitter};
 use crate::state::Backoff;
@@ -131,7 +132,7 @@ pub enum RetryError<E> {
         cause: TransactionError<E>,
     },
     /// The deadline passed during the last attempt, or was too near for another one.
-    #[error("{attempts} attempts failed within {deadline:?}")]
+    #[error("{attempts} attempts failed within {}", brief(*deadline))]
     DeadlinePassed {
         /// Attempts.
         attempts: u32,

@@ -1,10 +1,10 @@
 //! What an operator wants to see on one screen.
 
 use std::fmt;
-use std::time::Duration;
 
 use super::PgConnector;
 use super::track::OpenSession;
+use crate::brief::brief;
 use crate::pool::{Pool, Snapshot};
 
 /// Sessions that are shown, the oldest first.
@@ -115,18 +115,6 @@ impl fmt::Display for Line<'_> {
             cut(session.last_statement.as_deref().unwrap_or("-")),
             session.location,
         )
-    }
-}
-
-/// Writes a duration in at most seven characters, up to a hundred days.
-fn brief(duration: Duration) -> String {
-    let (millis, seconds) = (duration.as_millis(), duration.as_secs());
-    match seconds {
-        0 => format!("{millis} ms"),
-        1..60 => format!("{seconds}.{} s", millis % 1000 / 100),
-        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3600),
     }
 }
 

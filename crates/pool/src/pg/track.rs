@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::conn::Backend;
 use super::control;
+use crate::brief::brief;
 
 /// Bytes of a statement's text that are kept. Its first words are in there.
 const TEXT_KEPT: usize = 96;
@@ -97,13 +98,14 @@ impl fmt::Display for Reaped {
             limit,
         } = self;
         match stale {
-            Stale::Session => write!(f, "open for {after:.1?}, more than session_age_max"),
+            Stale::Session => write!(f, "open for {}, more than session_age_max", brief(*after)),
             Stale::IdleInTransaction => write!(
                 f,
-                "idle in a transaction for {after:.1?}, more than idle_in_transaction_max"
+                "idle in a transaction for {}, more than idle_in_transaction_max",
+                brief(*after)
             ),
         }?;
-        write!(f, " ({limit:?})")
+        write!(f, " ({})", brief(*limit))
     }
 }
 

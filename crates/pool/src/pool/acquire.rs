@@ -6,7 +6,6 @@ mod task;
 
 use std::fmt;
 use std::future::Future;
-use std::num::NonZeroU64;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -45,8 +44,6 @@ struct Rare<C: Connector> {
     sparing: bool,
     /// Whether somebody else watches the deadline.
     untimed: bool,
-    /// Whether the wait was measured: it ends once, also when a ping sends the acquire back.
-    measured: bool,
     /// What checks the connection that it got.
     vetting: Option<Vetting<C>>,
     /// Ends the wait where the pool's alarm does not: on a runtime other than the pool's.
@@ -61,7 +58,6 @@ impl<C: Connector> Rare<C> {
         Box::new(Self {
             sparing: false,
             untimed: false,
-            measured: false,
             vetting: None,
             timer: None,
             rejected: 0,
@@ -93,9 +89,11 @@ impl<C: Connector> Acquire<C> {
         }
     }
 
-    /// Replaces `pool_timeout` for this acquire.
+    /// Replaces `pool_timeout` for this acquire. Changes nothing any more once the future was polled.
     pub fn within(mut self, budget: Duration) -> Self {
-        self.budget = budget;
+        if self.begun.is_none() {
+            self.budget = budget;
+        }
         self
     }
 
@@ -189,7 +187,7 @@ impl<C: Connector> Acquire<C> {
             only_if: self.is(|rare| rare.sparing).then_some(likes),
         };
         // Only those who wait need to know it.
-        let deadline = || self.deadline_of_alarm(ask.asker.task);
+        let deadline = || self.deadline_of_alarm();
         let mut wait = self.wait;
         let asked = self.inner().shell.ask_quickly(&mut wait, ask, deadline);
         self.wait = wait;
@@ -215,7 +213,7 @@ impl<C: Connector> Acquire<C> {
 
     #[cold]
     fn ask_thoroughly(&mut self, ask: Ask<'_>, cx: &mut Context<'_>) -> Poll<Served<C>> {
-        let deadline = self.deadline_of_alarm(ask.asker.task);
+        let deadline = self.deadline_of_alarm();
         let mut wait = self.wait;
         let answer = self.inner().shell.ask(&mut wait, ask, deadline);
         self.wait = wait;
@@ -269,20 +267,27 @@ impl<C: Connector> Acquire<C> {
     }
 
     /// Returns the deadline where the pool's alarm rings at it.
-    fn deadline_of_alarm(&self, task: Option<NonZeroU64>) -> Option<Instant> {
-        let watched = !self.is(|rare| rare.untimed) && task::is_driven(self.home(), task);
+    fn deadline_of_alarm(&self) -> Option<Instant> {
+        let watched = !self.is(|rare| rare.untimed) && self.inner().alarm_rings();
         self.deadline().filter(|_| watched)
     }
 
     /// Sees to the deadline itself: the caller's runtime turns its own timers, and the pool's may be one
-    /// that nobody drives.
+    /// that nobody drives, or that has shut down. Where the caller has none either, nothing can end the wait
+    /// but its end now.
     #[cold]
     fn set_timer(&mut self) {
-        if let Some(deadline) = self.deadline()
-            && !self.is(|rare| rare.untimed)
-        {
-            self.rare().timer = Some(Box::pin(sleep_until(deadline.into())));
+        let Some(deadline) = self.deadline() else {
+            return;
+        };
+        if self.is(|rare| rare.untimed) {
+            return;
         }
+        if Handle::try_current().is_err() {
+            self.budget = Duration::ZERO;
+            return;
+        }
+        self.rare().timer = Some(Box::pin(sleep_until(deadline.into())));
     }
 
     /// Goes on waiting, or ends the wait at its deadline.
@@ -308,6 +313,9 @@ impl<C: Connector> Acquire<C> {
     }
 
     fn poll_deadline(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        if self.inner().alarm_is_lost() && !self.is(|rare| rare.timer.is_some()) {
+            self.set_timer();
+        }
         let over = self.deadline().is_some_and(|deadline| deadline <= now);
         match self.rare.as_deref_mut() {
             Some(Rare { untimed: true, .. }) => Poll::Pending,

@@ -97,6 +97,11 @@ impl<C: Connector> Lease<C> {
         self.granted().since()
     }
 
+    /// Returns the server process behind it, where the connector knows it.
+    pub(super) fn pid(&self) -> Option<i32> {
+        self.inner.connector.pid(self.get())
+    }
+
     /// Returns where the pool's tasks run.
     pub(crate) fn home(&self) -> &Handle {
         &self.inner.handle

@@ -1,6 +1,21 @@
 //! Where a pool's tasks run: on a runtime that is there, or on one of its own.
 
+use std::panic::catch_unwind;
+use std::time::Duration;
+
 use tokio::runtime::{Handle, Runtime};
+
+/// Makes a future with a timer: on the current runtime, or on the pool's where there is none.
+pub(crate) fn with_timers<T>(home: &Handle, make: impl FnOnce() -> T) -> T {
+    let elsewhere = Handle::try_current().is_err();
+    let _runtime = elsewhere.then(|| home.enter());
+    make()
+}
+
+/// Returns whether the current runtime has tokio's time. There is no way to ask but to try.
+pub(super) fn has_timers() -> bool {
+    catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok()
+}
 
 /// Where a pool's tasks run.
 #[derive(Debug)]

@@ -107,7 +107,7 @@ impl<C, E: Clone> Shell<C, E> {
         transition: impl FnOnce(&mut State<C, Waker, E>) -> (T, Actions<C, Waker>),
     ) -> (T, Actions<C, Waker>) {
         let (told, mut actions) = transition(&mut self.lock());
-        actions.wake_all();
+        wake_all(&mut actions);
         (told, actions)
     }
 
@@ -174,7 +174,7 @@ impl<C, E: Clone> Shell<C, E> {
             Asked::Queued(key) => Wait::Queued(key),
             _ => Wait::Over,
         };
-        actions.wake_all();
+        wake_all(&mut actions);
         Ok(Answer {
             asked,
             refused_at,
@@ -235,19 +235,18 @@ impl<C, E: Clone> Shell<C, E> {
             Err(granted) => {
                 let mut actions = books.put(granted, now);
                 drop(books);
-                actions.wake_all();
+                wake_all(&mut actions);
                 Some(actions)
             }
         }
     }
 }
 
-impl<C> Actions<C, Waker> {
-    /// Wakes and drops all wakers. Must be called without the lock.
-    fn wake_all(&mut self) {
-        drop(self.spent.take());
-        for waker in self.wake.take().into_iter().chain(self.wake_more.drain(..)) {
-            waker.wake();
-        }
+/// Wakes and drops all wakers. Must be called without the lock.
+fn wake_all<C>(actions: &mut Actions<C, Waker>) {
+    drop(actions.spent.take());
+    let more = actions.wake_more.drain(..);
+    for waker in actions.wake.take().into_iter().chain(more) {
+        waker.wake();
     }
 }

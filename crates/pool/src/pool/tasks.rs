@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 use tracing::field::Empty;
 use tracing::{Instrument, Span, debug_span};
 
-use super::{Books, Fate, Inner, Phase, holder_at, now};
+use super::{Fate, Inner, Phase, holder_at, now};
 use crate::connector::{Connector, Ending};
 use crate::critical::Critical;
 use crate::error::ConnectError;
@@ -170,13 +170,12 @@ impl<C: Connector> Inner<C> {
     /// Resets a connection whose lease has ended with this fate, if it needs that, and puts it back or
     /// closes it.
     pub(crate) fn spawn_reset(self: &Arc<Self>, conn: Conn<C::Connection>, fate: Fate) {
-        let span = debug_span!(
-            "reset",
-            pool = self.config.name,
-            pid = self.connector.pid(&conn.value),
-            outcome = Empty
-        );
         let mut slot = ClosingSlot::new(self, conn, Some(Reason::Unfit));
+        let pid = slot
+            .conn
+            .as_ref()
+            .and_then(|conn| self.connector.pid(&conn.value));
+        let span = debug_span!("reset", pool = self.config.name, pid, outcome = Empty);
         let recorded = span.clone();
         let attempt = async move {
             let inner = slot.inner();
@@ -274,42 +273,6 @@ impl<C: Connector> Inner<C> {
         }
     }
 
-    /// Tells the keeper of deadlines that the first of them is earlier than it was.
-    #[cold]
-    pub(super) fn set_alarm(self: &Arc<Self>) {
-        let earlier = self.alarm.get_or_init(|| {
-            let earlier = Arc::new(Notify::new());
-            self.spawn_deadline_keeper(Arc::clone(&earlier));
-            earlier
-        });
-        earlier.notify_one();
-    }
-
-    /// Wakes those whose deadline has come: one task and one timer for all who wait.
-    fn spawn_deadline_keeper(self: &Arc<Self>, earlier: Arc<Notify>) {
-        // Weak, so that it does not keep a dropped pool alive.
-        let inner = Arc::downgrade(self);
-        let phase = self.phase.subscribe();
-        let keep = async move {
-            while let Some(alarm) = inner
-                .upgrade()
-                .map(|inner| inner.shell.read(Books::<C>::alarm))
-            {
-                match alarm {
-                    None => earlier.notified().await,
-                    Some(at) => tokio::select! {
-                        () = earlier.notified() => continue,
-                        () = sleep_until(at.into()) => {}
-                    },
-                }
-                if let Some(inner) = inner.upgrade() {
-                    inner.change(|books| books.ring(now()));
-                }
-            }
-        };
-        self.handle.spawn(until(Phase::CutShort, phase, keep));
-    }
-
     fn spawn_timer(self: &Arc<Self>, at: Instant) {
         // Weak, so that a pause of seconds does not keep a dropped pool alive.
         let inner = Arc::downgrade(self);
@@ -329,7 +292,7 @@ impl<C: Connector> Inner<C> {
 struct Unfit;
 
 /// Runs `work` to its end, unless closing gets as far as `phase` before.
-async fn until<T>(
+pub(super) async fn until<T>(
     phase: Phase,
     mut current: watch::Receiver<Phase>,
     work: impl Future<Output = T>,
@@ -359,9 +322,9 @@ impl<C: Connector> OpeningSlot<C> {
     }
 
     fn opened(mut self, value: C::Connection, begun: Instant) {
-        let inner = self.inner.take().expect("bug: outcome reported twice");
-        self.span.record("pid", inner.connector.pid(&value));
+        self.span.record("pid", self.inner().connector.pid(&value));
         self.span.record("outcome", "ok");
+        let inner = self.inner.take().expect("bug: outcome reported twice");
         let now = now();
         inner.meters.connect(now.saturating_duration_since(begun));
         inner.told.up();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::lease::{Fate, Lease};
+use super::runtime::with_timers;
 use super::{Inner, now};
 use crate::connector::Connector;
 use crate::hooks::{self, HookError};
@@ -48,7 +49,11 @@ pub(super) async fn vet<C: Connector>(
         .saturating_sub(now().saturating_duration_since(began));
     // Nobody knows what a hook that was dropped had under way.
     lease.set_fate(Fate::Abandon);
-    let refusal = match timeout(left, hooks::run(hook, lease.tracked())).await {
+    let refusal = match with_timers(&inner.handle, || {
+        timeout(left, hooks::run(hook, lease.tracked()))
+    })
+    .await
+    {
         Ok(Ok(())) => {
             lease.set_fate(Fate::Return);
             return Ok(lease);
@@ -75,7 +80,10 @@ async fn ping<C: Connector>(
     // Nothing but the ping can be in flight when this is dropped, so that a reset cleans up.
     lease.set_fate(Fate::Reset);
     let began = now();
-    let answer = timeout(patience, inner.connector.ping(lease.tracked())).await;
+    let answer = with_timers(&inner.handle, || {
+        timeout(patience, inner.connector.ping(lease.tracked()))
+    });
+    let answer = answer.await;
     inner.meters.ping(now().saturating_duration_since(began));
     match answer {
         Ok(Ok(())) => {

@@ -26,6 +26,15 @@ impl<C, W: Clone, E: Clone> State<C, W, E> {
         }
         actions
     }
+
+    /// Wakes all who have a deadline, because nobody will ring any more.
+    pub(crate) fn wake_timed(&mut self) -> Actions<C, W> {
+        let mut actions = Actions::none();
+        for (_, waker) in self.queue.deadlines() {
+            actions.wake(waker.clone());
+        }
+        actions
+    }
 }
 
 impl<C, W, E: Clone> State<C, W, E> {

@@ -92,7 +92,7 @@ impl<C, W, E: Clone> State<C, W, E> {
         let among = living.len().max(self.limits.pool_size);
         // A whole life would leave no time to make up for ends that are close by chance: everyone would
         // go ever earlier.
-        let space = life * 2 / 3 / u32::try_from(among).unwrap_or(u32::MAX);
+        let space = life / 3 * 2 / u32::try_from(among).unwrap_or(u32::MAX);
         let expiries = living.iter().map(|(expires, _)| *expires);
         let due = count_due(expiries, space, now);
         living.into_iter().take(due).map(|(_, at)| at).collect()

@@ -139,7 +139,9 @@ impl<C, W, E> Queue<C, W, E> {
 
     /// Returns the deadlines of those who wait, with their wakers.
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Instant, &W)> {
-        self.waiters.iter().filter_map(|waiter| match &waiter.slot {
+        let waiter = |key| (key != NO_KEY).then(|| self.waiters.get(key));
+        let waiting = std::iter::successors(waiter(self.head), move |last| waiter(last.next));
+        waiting.filter_map(|waiter| match &waiter.slot {
             Slot::Waiting(waker) => Some((waiter.deadline?, waker)),
             Slot::Granted(_) | Slot::Failed(_) | Slot::Refused(_) => None,
         })

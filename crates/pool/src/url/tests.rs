@@ -210,3 +210,56 @@ fn parameters_are_passed_on_translated_or_listed_as_ignored() {
         ["prepared_statement_cache_size", "target_session_attrs"]
     );
 }
+
+#[test]
+fn a_password_with_a_question_mark_is_not_taken_for_parameters() {
+    for text in [
+        "postgresql://app:12?s3cret@h/d",
+        "postgresql://app:12/x?s3cret@h/d",
+        "postgresql://app:p@12?s3cret@h/d",
+        "postgresql://h/d?user=app@s3cret",
+    ] {
+        let error = refusal(text);
+        assert_eq!(error, UrlError::QuestionMark, "{text}");
+        assert!(error.to_string().contains("%3F"), "{error}");
+    }
+    let url = parse("postgresql://app:12%3Fx@h/d?user=a%40b");
+    assert_eq!((url.host(), url.user()), ("h", "a@b"));
+}
+
+#[test]
+fn a_nul_at_which_a_part_would_end_for_the_server_is_refused() {
+    for (text, part) in [
+        ("postgresql://app%00database%00other@h/d", "user name"),
+        ("postgresql://app:p%00@h/d", "password"),
+        ("postgresql://h%00/d", "host"),
+        ("postgresql://h/d%00", "database name"),
+        ("postgresql://h/d?options=-c%00", "value of a parameter"),
+    ] {
+        assert_eq!(refusal(text), UrlError::Encoding { part }, "{text}");
+    }
+}
+
+#[test]
+fn a_host_is_shown_so_that_it_reads_the_same() {
+    for (text, shown) in [
+        ("postgresql://u@a%3Ab:1", "postgresql://u@a%3Ab:1"),
+        ("postgresql://u@a%2541:1", "postgresql://u@a%2541:1"),
+        ("postgresql://u@a%40b:1", "postgresql://u@a%40b:1"),
+        (
+            "postgresql://u@db-1.example_2:1",
+            "postgresql://u@db-1.example_2:1",
+        ),
+        ("postgresql://u@[::1]:1", "postgresql://u@[::1]:1"),
+    ] {
+        let url = parse(text);
+        assert_eq!(url.to_string(), shown);
+        assert_eq!(parse(shown).host(), url.host());
+    }
+}
+
+#[test]
+fn what_is_too_long_for_a_scheme_is_not_repeated() {
+    let pasted = format!("{}://h/d", "s3cret".repeat(50));
+    assert_eq!(refusal(&pasted), UrlError::NoScheme);
+}

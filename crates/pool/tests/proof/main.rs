@@ -8,6 +8,8 @@
 
 #[path = "../support/cluster.rs"]
 mod cluster;
+#[path = "../support/frame.rs"]
+mod frame;
 #[path = "../support/relay.rs"]
 mod relay;
 

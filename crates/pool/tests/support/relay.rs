@@ -14,6 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use super::frame::message_length;
+
 /// Where the traffic stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
@@ -293,12 +295,4 @@ impl Direction<'_> {
             self.shared.round_trips.fetch_add(1, Ordering::Relaxed);
         }
     }
-}
-
-/// The length of the first message, when all of it is there. `header` is the length of its type.
-fn message_length(buffer: &[u8], header: usize) -> Option<usize> {
-    let length = buffer.get(header..header + 4)?;
-    let length = u32::from_be_bytes(length.try_into().unwrap());
-    let whole = header + usize::try_from(length).unwrap();
-    (buffer.len() >= whole).then_some(whole)
 }

@@ -156,12 +156,10 @@ fn endings(section: &Section<'_>) -> Option<EndingWeights> {
 }
 
 fn workloads(section: &Section<'_>) -> Vec<WeightedWorkload> {
+    let before = section.problem_count();
     let tables = section.tables("workload");
-    if tables.is_empty() && !section.has("workload") {
-        section.require(
-            "workload",
-            "[[load.workload]]` followed by `kind = \"bank\"",
-        );
+    if tables.is_empty() && section.problem_count() == before {
+        no_workload(section);
     }
     let workloads: Vec<_> = tables.iter().filter_map(workload).collect();
     for (index, (table, this)) in tables.iter().zip(&workloads).enumerate() {
@@ -193,6 +191,21 @@ fn workloads(section: &Section<'_>) -> Vec<WeightedWorkload> {
         ));
     }
     workloads
+}
+
+fn no_workload(section: &Section<'_>) {
+    let Some(span) = section.span_of("workload") else {
+        section.require(
+            "workload",
+            "[[load.workload]]` followed by `kind = \"bank\"",
+        );
+        return;
+    };
+    let message = "`workload` is an empty list: nothing would be asked of the pool".to_owned();
+    section.add(
+        Problem::new(span, message, "needs one workload or more")
+            .help("write `workload = [{ kind = \"bank\" }]`".to_owned()),
+    );
 }
 
 /// Reads the number of accounts; none without one that can be had.
@@ -232,9 +245,15 @@ fn workload(section: &Section<'_>) -> Option<WeightedWorkload> {
     section.require("kind", "kind = \"bank\"");
     let kind = section.word("kind", "workload", &WORKLOADS);
     let weight = section.count("weight", 0).map_or(1, |found| found.value);
-    // Keys of an unknown kind cannot be judged.
-    let kind = kind?.value;
-    let workload = if kind == "bank" {
+    let Some(kind) = kind else {
+        // Without its kind nobody can say which of these belong here.
+        for key in ["accounts", "opening_balance", "tables"] {
+            section.has(key);
+        }
+        section.finish(home_of);
+        return None;
+    };
+    let workload = if kind.value == "bank" {
         Workload::Bank {
             accounts: accounts(section).unwrap_or(64),
             opening_balance: section

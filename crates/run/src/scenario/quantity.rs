@@ -15,6 +15,8 @@ const UNITS: &[(&str, f64)] = &[
     ("ms", 1e-3),
     ("s", 1.0),
     ("m", 60.0),
+    // What `format_duration` writes.
+    ("min", 60.0),
     ("h", 3600.0),
 ];
 
@@ -23,7 +25,6 @@ const UNIT_WORDS: &[(&str, &str)] = &[
     ("secs", "s"),
     ("second", "s"),
     ("seconds", "s"),
-    ("min", "m"),
     ("mins", "m"),
     ("minute", "m"),
     ("minutes", "m"),
@@ -100,7 +101,7 @@ impl ParseDurationError {
     }
 }
 
-/// Reads a duration: a number, with decimals if need be, and one of `us`, `ms`, `s`, `m`, `h`.
+/// Reads a duration: a number, with decimals if need be, and one of `us`, `ms`, `s`, `m` (or `min`), `h`.
 ///
 /// # Errors
 /// [`ParseDurationError`] says what is wrong and what was probably meant.

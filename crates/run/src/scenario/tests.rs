@@ -399,6 +399,24 @@ fn each_reset_that_waits_for_commits_of_a_load_without_any_is_marked() {
 }
 
 #[test]
+fn a_load_without_a_workload_is_refused_whatever_hides_it() {
+    let load = |rest: &str| {
+        let text = format!("name = 'a'\n[load]\nrate = 1\nduration = '1s'\n{rest}");
+        let messages = problems(&text).into_iter().map(|(message, ..)| message);
+        messages.collect::<Vec<_>>()
+    };
+    assert_eq!(load(""), ["[load] has no `workload`"]);
+    assert_eq!(
+        load("workload = []"),
+        ["`workload` is an empty list: nothing would be asked of the pool"]
+    );
+    assert_eq!(
+        load("[[load.workload]]\nkimd = 'bank'\naccounts = 2"),
+        ["unknown key `kimd` in [[load.workload]]"]
+    );
+}
+
+#[test]
 fn faults_that_all_overlap_are_reported_once_each() {
     let mut text = QUICKSTART.to_owned();
     for n in 0..50 {
@@ -429,6 +447,7 @@ fn durations_are_read_and_written_with_their_units() {
         ("250us", 250, "250 µs"), ("40ms", 40_000, "40 ms"), ("1.5s", 1_500_000, "1.5 s"),
         ("20 s", 20_000_000, "20 s"), ("2m", 120_000_000, "2 min"), ("0s", 0, "0 s"),
         ("90s", 90_000_000, "90 s"), ("1h", 3_600_000_000, "60 min"), ("0.25ms", 250, "250 µs"),
+        ("2 min", 120_000_000, "2 min"), ("250 µs", 250, "250 µs"),
     ];
     for (text, micros, shown) in cases {
         let duration = parse_duration(text).unwrap();

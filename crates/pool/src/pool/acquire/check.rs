@@ -25,18 +25,15 @@ impl<C: Connector> Acquire<C> {
     /// Makes a lease of a connection, or begins what it must pass first.
     #[inline]
     pub(super) fn check(&mut self, granted: Granted<C::Connection>) -> Option<Lease<C>> {
-        let waited = self.measure(granted.since());
-        if self.rare.is_some() {
-            self.note_grant(waited, &granted.conn.value);
-        }
-        let ping = self.needs_ping(granted.conn.last_used, granted.since());
+        let unsure = self.needs_ping(granted.conn.last_used, granted.since());
+        // A wait that is over takes what is idle as it is, because a ping is a wait as well.
+        let ping = unsure && !self.left().is_zero();
         let inner = self.inner.take();
         let inner = inner.expect("bug: an acquire was used after it ended");
         if !ping && inner.hooks.acquire.is_none() {
-            if let Some(rare) = &self.rare {
-                rare.span.record("outcome", "ok");
-            }
-            return Some(Lease::new(inner, granted, self.location));
+            let lease = Lease::new(inner, granted, self.location);
+            self.note_lease(&lease);
+            return Some(lease);
         }
         self.inner = Some(Arc::clone(&inner));
         self.begin_vetting(Lease::new(inner, granted, self.location), ping);
@@ -45,18 +42,10 @@ impl<C: Connector> Acquire<C> {
 
     #[cold]
     fn begin_vetting(&mut self, lease: Lease<C>, ping: bool) {
-        let left = self.budget.saturating_sub(self.elapsed());
-        // An expired budget does not shorten the checks to nothing: zero still takes what is idle.
-        let within = if left.is_zero() {
-            self.inner().config.ping_timeout
-        } else {
-            left
-        };
+        let within = self.left();
         let checks = Checks { ping, within };
         let vetting = Box::pin(vet(Arc::clone(self.inner()), lease, checks));
-        let rare = self.rare();
-        rare.measured = true;
-        rare.vetting = Some(vetting);
+        self.rare().vetting = Some(vetting);
     }
 
     /// Goes on checking. None means that the connection was not fit.
@@ -70,7 +59,7 @@ impl<C: Connector> Acquire<C> {
         rare.vetting = None;
         let unfit = match vetted {
             Ok(lease) => {
-                rare.span.record("outcome", "ok");
+                self.note_lease(&lease);
                 return Poll::Ready(Ok(Some(lease)));
             }
             Err(unfit) => unfit,
@@ -105,16 +94,29 @@ impl<C: Connector> Acquire<C> {
         })
     }
 
-    /// Measures the wait at its first end, the hand-over of a connection: what the task takes to notice is
-    /// time in which it holds the connection. Returns how long the wait has been.
-    #[inline]
-    fn measure(&mut self, now: Instant) -> Duration {
+    /// Returns how much of the budget there is.
+    fn left(&self) -> Duration {
+        self.budget.saturating_sub(self.elapsed())
+    }
+
+    fn waited(&self, until: Instant) -> Duration {
         let begun = self.begun.expect("bug: ends before its first poll");
-        let waited = now.saturating_duration_since(begun);
-        if !self.is(|rare| rare.measured) {
-            self.inner().meters.queue_wait(waited);
+        until.saturating_duration_since(begun)
+    }
+
+    /// Measures a wait that ended with a lease: at the hand-over of its connection, because what the task
+    /// takes to notice is time in which it holds the connection.
+    #[inline]
+    fn note_lease(&self, lease: &Lease<C>) {
+        let waited = self.waited(lease.since());
+        lease.meters().queue_wait(waited);
+        if let Some(rare) = &self.rare
+            && !rare.span.is_disabled()
+        {
+            rare.span.record("wait_us", micros(waited));
+            rare.span.record("pid", lease.pid());
+            rare.span.record("outcome", "ok");
         }
-        waited
     }
 
     #[inline]
@@ -140,20 +142,13 @@ impl<C: Connector> Acquire<C> {
     }
 
     #[cold]
-    fn note_grant(&self, waited: Duration, connection: &C::Connection) {
-        let Some(rare) = &self.rare else { return };
-        rare.span.record("wait_us", micros(waited));
-        let pid = self.inner().connector.pid(connection);
-        rare.span.record("pid", pid);
-    }
-
-    #[cold]
     pub(super) fn note_refusal(&mut self, error: &AcquireError<C::Error>) {
         if self.is(|rare| rare.sparing) {
             return;
         }
         let kind = error.kind();
-        let waited = self.measure(now());
+        let waited = self.waited(now());
+        self.inner().meters.queue_wait(waited);
         self.inner().meters.error(kind);
         if let Some(rare) = &self.rare {
             rare.span.record("wait_us", micros(waited));

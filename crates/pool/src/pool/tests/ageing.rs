@@ -298,3 +298,39 @@ async fn a_dropped_pool_takes_its_housekeeper_along() {
     pass(SECOND).await;
     assert_eq!((fake.alive(), weak.strong_count()), (0, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_life_as_long_as_can_be_is_no_reason_to_panic() {
+    let (pool, _) = configured(Config {
+        pool_recycle: Some(Duration::MAX),
+        leak_threshold: Some(Duration::from_secs(5)),
+        ..Config::default()
+    });
+    let held = pool.acquire().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert_eq!(pool.snapshot().suspected, 1, "the housekeeper is at work");
+    drop(held);
+}
+
+/// What is due waits for its replacement, and nothing is replaced while nothing is lent.
+#[tokio::test(start_paused = true)]
+async fn a_pause_while_a_replacement_is_being_opened_keeps_the_books() {
+    let (pool, fake) = configured(Config {
+        pool_recycle: Some(Duration::from_secs(100)),
+        ..Config::default()
+    });
+    let leases = join_all((0..5).map(|_| pool.acquire())).await;
+    drop(leases);
+    fake.always(Call::Connect, Gate::Slow);
+    while pool.snapshot().opening == 0 {
+        tokio::time::advance(Duration::from_millis(50)).await;
+        settle().await;
+    }
+    pool.pause(Duration::ZERO).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let counts = pool.snapshot();
+    assert!(counts.idle <= 5, "{counts:?}");
+    pool.resume();
+    fake.always(Call::Connect, Gate::Ok);
+    drop(pool.acquire().await.unwrap());
+}

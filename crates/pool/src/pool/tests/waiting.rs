@@ -59,3 +59,54 @@ async fn f14_a_waiter_is_woken_once_and_only_for_its_own_connection() {
         drop(lease);
     }
 }
+
+/// Rule 12: a budget of nothing takes what is idle and waits for nothing, its ping included.
+#[tokio::test(start_paused = true)]
+async fn rule_12_no_budget_waits_for_nothing_and_not_for_a_ping() {
+    let (pool, fake) = configured(Config {
+        pool_size: 1,
+        max_overflow: 0,
+        pre_ping: true,
+        ..Config::default()
+    });
+    drop(pool.acquire().await.unwrap());
+    tokio::time::advance(Duration::from_secs(5)).await;
+    fake.always(Call::Ping, Gate::Never);
+    let began = Instant::now();
+    let lease = pool.acquire().within(Duration::ZERO).await.unwrap();
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(fake.count(Call::Ping), 0);
+    drop(lease);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_that_comes_after_the_first_poll_changes_nothing() {
+    let (pool, _) = pool(1, 0);
+    let _held = pool.acquire().await.unwrap();
+    let mut waiter = pool.acquire().within(Duration::from_secs(3));
+    assert!(poll_once(&mut waiter).is_pending());
+    let began = Instant::now();
+    let outcome = waiter.within(Duration::from_secs(1)).await;
+    assert!(outcome.is_err());
+    assert_eq!(began.elapsed().as_secs(), 3);
+}
+
+/// A wait ends with the connection that is lent, not with one that turned out dead.
+#[tokio::test(start_paused = true)]
+async fn the_wait_that_is_measured_includes_a_ping_that_failed() {
+    let (pool, fake) = configured(Config {
+        pool_size: 1,
+        max_overflow: 0,
+        pre_ping: true,
+        ping_timeout: Duration::from_secs(4),
+        ..Config::default()
+    });
+    drop(pool.acquire().await.unwrap());
+    tokio::time::advance(Duration::from_secs(5)).await;
+    fake.always(Call::Ping, Gate::Never);
+    let before = pool.meters().queue_wait_so_far();
+    drop(pool.acquire().await.unwrap());
+    let waits = pool.meters().queue_wait_so_far();
+    assert_eq!(waits.count() - before.count(), 1);
+    assert_eq!(waits.sum() - before.sum(), Duration::from_secs(4));
+}

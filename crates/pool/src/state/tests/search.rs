@@ -624,3 +624,23 @@ fn every_interleaving_of_ageing_and_lingering_connections_keeps_the_books() {
     };
     explore(2, limits, scope(2, 0, 3, AGEING), 180_000);
 }
+
+/// What is due while nothing is lent: its replacement comes, and there is one too many.
+#[test]
+fn every_interleaving_of_replacements_with_pauses_and_sizes_keeps_the_books() {
+    const CHANGES: &[Change] = &[
+        Change::WarmUp(2),
+        Change::Sweep(Duration::from_secs(2)),
+        Change::Pause,
+        Change::Resume,
+        Change::Drain,
+        Change::Resize(1, 2),
+        Change::Resize(2, 2),
+        Change::Close,
+    ];
+    let limits = Limits {
+        recycle: Some(Duration::from_secs(3)),
+        ..limits(2, 1)
+    };
+    explore(1, limits, scope(1, 0, 4, CHANGES), 30_000);
+}
