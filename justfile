@@ -21,6 +21,10 @@ prove-core programs='2000' schedules='100000':
     POOLPROOF_SCHEDULES={{schedules}} cargo test --release -p poolproof-pool --lib -- tests::models:: --show-output
     POOLPROOF_PROGRAMS={{programs}} cargo test --release -p poolproof-pool --test proof -- --show-output
 
+# mutation tests of the pool's `state` or `sessions` (needs cargo-mutants); survivors: crates/pool/mutants.md
+mutants part *flags:
+    .ci/mutants {{part}} {{flags}}
+
 # the pool against its peers; writes reports/bench/peers.json
 bench *cases:
     cargo bench -p poolproof-pool --bench peers -- {{cases}}

@@ -148,11 +148,10 @@ impl Session {
             false => Ok(()),
         };
         match probed {
-            Err(QueryError::Statement(probe)) if sqlstate(&probe).as_deref() == Some(ABORTED) => {
-                self.leave_aborted().await;
-            }
-            _ if self.is_usable() => self.ended(),
-            _ => {}
+            _ if !self.is_usable() => {}
+            Ok(()) => self.ended(),
+            // It failed because the transaction had, or the transaction has failed with it.
+            Err(_) => self.leave_aborted().await,
         }
     }
 

@@ -337,3 +337,19 @@ fn can_pass(cause: &AcquireError) -> bool {
             .sqlstate()
             .is_some_and(|code| matches!(&*code, "57P03" | "53300"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::error::QueryError;
+    use super::*;
+
+    #[test]
+    fn an_error_can_pass_when_the_last_attempts_can() {
+        let exhausted = |cause: TransactionError<QueryError>| {
+            RetryError::AttemptsExhausted { attempts: 3, cause }.is_retryable()
+        };
+        assert!(exhausted(TransactionError::RollbackOnly));
+        let within = Duration::ZERO;
+        assert!(!exhausted(TransactionError::DeadlinePassed { within }));
+    }
+}

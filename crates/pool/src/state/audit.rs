@@ -1,6 +1,6 @@
 //! What must hold after every transition, whatever it costs to check; and what the search needs.
 
-use super::{Known, Mode, Reason, State, Totals};
+use super::{HolderKey, Known, Mode, Reason, State, Totals};
 
 impl<C, W, E: Clone> State<C, W, E> {
     pub(crate) fn idle(&self) -> impl Iterator<Item = &Known<C>> {
@@ -20,6 +20,10 @@ impl<C, W, E: Clone> State<C, W, E> {
         assert!(
             self.idle().all(|conn| conn.generation == self.generation),
             "bug: a stale connection is idle"
+        );
+        assert!(
+            self.idle().all(|conn| conn.holder == HolderKey::NONE),
+            "bug: an idle connection believes that it is lent"
         );
         assert!(
             self.ceiling == self.limits.max_open || self.ceiling == self.open(),

@@ -20,8 +20,8 @@ impl<C, W: Clone, E: Clone> State<C, W, E> {
         for (deadline, waker) in self.queue.deadlines() {
             if deadline <= now {
                 actions.wake(waker.clone());
-            } else if self.alarm.is_none_or(|alarm| deadline < alarm) {
-                self.alarm = Some(deadline);
+            } else {
+                self.alarm = self.alarm.into_iter().chain([deadline]).min();
             }
         }
         actions
@@ -106,6 +106,17 @@ mod tests {
         assert_eq!(woken(state.ring(at(40))), [2], "the first is gone");
         assert_eq!(state.alarm(), None);
         assert!(wait(&mut state, 4, 50).1, "the next must set it again");
+        assert!(!wait(&mut state, 5, 50).1, "it rings then anyway");
         state.audit();
+    }
+
+    #[test]
+    fn the_alarm_is_set_for_the_first_of_those_that_are_left_whoever_came_first() {
+        let mut state = Books::new(limits(1, 0));
+        for (waker, deadline) in [(1, 10), (2, 30), (3, 20), (4, 40)] {
+            wait(&mut state, waker, deadline);
+        }
+        assert_eq!(woken(state.ring(at(10))), [1]);
+        assert_eq!(state.alarm(), Some(at(20)));
     }
 }

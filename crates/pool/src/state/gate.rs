@@ -226,12 +226,15 @@ mod tests {
         gate.failed("refused", start, longest);
         assert_eq!(gate.turns_away(patience, later(29)), None);
         let down = Some((&"refused", start));
+        assert_eq!((gate.is_down(), gate.cause()), (true, Some(&"refused")));
+        assert_eq!(gate.down_since(), Some(start));
         assert_eq!(gate.turns_away(patience, later(30)), down);
         gate.prove(later(30));
         assert_eq!(gate.turns_away(patience, later(59)), None);
         assert_eq!(gate.turns_away(patience, later(60)), down);
         gate.succeeded(8);
         assert_eq!(gate.turns_away(patience, later(60)), None);
+        assert_eq!((gate.is_down(), gate.cause()), (false, None));
     }
 
     #[test]

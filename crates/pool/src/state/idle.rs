@@ -67,9 +67,9 @@ impl<C> Idle<C> {
         self.fit(now);
     }
 
+    /// Takes in one that is not marked.
     #[inline]
     pub(crate) fn push(&mut self, conn: Conn<C>, now: Instant) {
-        self.terms.marked += usize::from(conn.marked);
         self.conns.push_back(conn);
         self.fit(now);
     }
@@ -226,9 +226,11 @@ mod tests {
     #[test]
     fn the_order_is_that_of_the_last_use_from_either_end() {
         let mut idle = Idle::new(9);
+        assert!(idle.is_empty());
         for value in 0..4 {
             idle.push(conn(value), at(0));
         }
+        assert!(!idle.is_empty());
         assert_eq!(idle.pop(Order::Fifo).unwrap().value, 0);
         assert_eq!(idle.pop(Order::Lifo).unwrap().value, 3);
         let taken = idle.take(1, |_| true);

@@ -120,6 +120,7 @@ impl<C, W, E: Clone> State<C, W, E> {
 #[cfg(test)]
 mod tests {
     use std::panic::Location;
+    use std::time::Duration;
 
     use super::super::tests::{limits, origin};
     use super::super::{Found, Limits, Opened};
@@ -184,13 +185,84 @@ mod tests {
     #[test]
     fn what_has_consequences_is_left_to_the_thorough_way() {
         let mut too_old = one_idle(Limits {
-            recycle: Some(std::time::Duration::ZERO),
+            recycle: Some(Duration::from_secs(10)),
             ..limits(1, 0)
         });
-        assert_eq!(too_old.take_ready(ASKER, origin()), None);
-        let mut stale = one_idle(limits(1, 0));
-        let granted = stale.take_ready(ASKER, origin()).unwrap().grant(origin());
-        drop(stale.invalidate_all(origin()));
-        assert_eq!(stale.put_ready(granted.clone(), origin()), Err(granted));
+        let expiry = origin() + Duration::from_secs(10);
+        assert_eq!(too_old.take_ready(ASKER, expiry), None);
+        assert_eq!(too_old.idle.len(), 1, "it is there");
+        let mut paused = one_idle(limits(1, 0));
+        drop(paused.pause(origin()));
+        assert_eq!(paused.take_ready(ASKER, origin()), None);
+        let mut ready = one_idle(Limits {
+            min_idle: 1,
+            ..limits(1, 0)
+        });
+        assert_eq!(ready.take_ready(ASKER, origin()), None);
+    }
+
+    /// A connection whose lease began quickly and does not end so, after `change`.
+    fn stays(limits: Limits, now: Instant, change: impl FnOnce(&mut Books)) {
+        let mut state = one_idle(limits);
+        let granted = state.take_ready(ASKER, origin()).unwrap().grant(origin());
+        change(&mut state);
+        assert_eq!(state.put_ready(granted.clone(), now), Err(granted));
+    }
+
+    #[test]
+    fn what_comes_back_with_consequences_is_left_to_the_thorough_way() {
+        let now = origin() + Duration::from_secs(10);
+        let until = |secs| Some(Duration::from_secs(secs));
+        stays(limits(1, 0), now, |state| {
+            drop(state.invalidate_all(origin()));
+        });
+        let ageing = Limits {
+            recycle: until(10),
+            ..limits(1, 0)
+        };
+        stays(ageing, now, |_| {});
+        let watched = Limits {
+            leak: until(10),
+            ..limits(1, 0)
+        };
+        stays(watched, now, |state| drop(state.sweep(now)));
+        // Room for one more is there, and a waiter waits for it.
+        stays(limits(1, 1), now, |state| {
+            let deadline = None;
+            state.queue.push_back(7, ASKER, deadline);
+        });
+        // There are as many idle ones as are kept.
+        stays(limits(1, 1), now, |state| {
+            let conn = one_idle(limits(1, 0)).take_ready(ASKER, now).unwrap();
+            state.idle.push(conn.grant(now).conn, now);
+        });
+    }
+
+    /// F16: its replacement is there already.
+    #[test]
+    fn f16_what_was_replaced_while_it_was_out_does_not_become_idle_again() {
+        let mut state = Books::new(Limits {
+            recycle: Some(Duration::from_secs(90)),
+            ..limits(2, 1)
+        });
+        let open = |state: &mut Books, value, jitter| {
+            let opened = Opened {
+                value,
+                generation: 0,
+                begun: origin(),
+                jitter,
+            };
+            drop(state.opened(opened, origin()));
+        };
+        assert_eq!(state.warm_up(2, origin()).connect, 2);
+        open(&mut state, 1, u32::MAX);
+        open(&mut state, 2, 0);
+        let lent = [1, 2].map(|_| state.take_ready(ASKER, origin()).unwrap());
+        let due = origin() + Duration::from_secs(60);
+        assert_eq!(state.sweep(due).connect, 1, "for the first");
+        open(&mut state, 3, 0);
+        assert!(state.steady && state.idle.len() == 1);
+        let [first, _second] = lent.map(|ready| ready.grant(origin()));
+        assert_eq!(state.put_ready(first.clone(), due), Err(first));
     }
 }

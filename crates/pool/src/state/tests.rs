@@ -1,5 +1,7 @@
 //! The books on their own: an exhaustive search of small worlds, and long random runs against a model.
 
+mod ageing;
+mod edges;
 mod model;
 mod search;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use poolproof_faults::Toxic;
-use poolproof_pool::{Categorized, Category, QueryError, Transaction, TransactionError};
+use poolproof_pool::{Categorized, Category, ErrorKind, QueryError, Transaction, TransactionError};
 use poolproof_testbed::{Cluster, LocalConfig};
 use sqlx::{ConnectOptions, Executor};
 
@@ -20,6 +20,7 @@ async fn f3_a_swallowed_error_ends_in_commit_rolled_back() {
             tx.execute(bench.insert("lost")).await?;
             let swallowed = tx.execute("select no_such_column").await;
             assert_eq!(swallowed.unwrap_err().category(), Category::Programming);
+            tx.execute("select 1").await.unwrap_err();
             Ok::<(), QueryError>(())
         })
         .await;
@@ -27,6 +28,8 @@ async fn f3_a_swallowed_error_ends_in_commit_rolled_back() {
         matches!(outcome, Err(TransactionError::CommitRolledBack)),
         "{outcome:?}"
     );
+    assert_eq!(bench.pool.errors(ErrorKind::RolledBack), 1);
+    assert_eq!(bench.pool.errors(ErrorKind::Other), 0, "mere consequences");
     // The session is at once good for the next transaction.
     session
         .transaction(async |tx: &mut Transaction<'_>| tx.execute(bench.insert("kept")).await)
@@ -62,6 +65,7 @@ async fn a_transaction_that_slipped_away_is_reported_as_lost() {
         matches!(outcome, Err(TransactionError::Lost(_))),
         "{outcome:?}"
     );
+    assert_eq!(bench.pool.errors(ErrorKind::RolledBack), 1);
     assert_eq!(bench.stored().await, ["slipped"]);
 }
 
@@ -216,4 +220,36 @@ async fn a_commit_that_is_cancelled_is_remembered_as_in_doubt() {
         "it was committed all the same"
     );
     bench.until_at_rest().await;
+}
+
+/// After a serialization failure there is nothing to commit, and nothing to close either.
+#[tokio::test]
+async fn a_doomed_transaction_is_rolled_back_and_its_connection_stays() {
+    let mut bench = Bench::single("commit_doomed").await;
+    let raise = "create or replace function commit_doom() returns int language plpgsql as \
+                 $$ begin raise exception using errcode = '40001'; end $$";
+    bench.admin.execute(raise).await.unwrap();
+    let mut session = bench.pool.session().await.unwrap();
+    let pid = session.backend().pid;
+    let outcome = session
+        .transaction(async |tx: &mut Transaction<'_>| {
+            tx.execute(bench.insert("lost")).await?;
+            let swallowed = tx.execute("select commit_doom()").await;
+            assert_eq!(swallowed.unwrap_err().sqlstate().as_deref(), Some("40001"));
+            Ok::<(), QueryError>(())
+        })
+        .await;
+    assert!(
+        matches!(&outcome, Err(TransactionError::SerializationFailed { sqlstate }) if sqlstate == "40001"),
+        "{outcome:?}"
+    );
+    // Outside a transaction the same failure dooms nothing.
+    session.execute("select commit_doom()").await.unwrap_err();
+    session
+        .transaction(async |tx: &mut Transaction<'_>| tx.execute(bench.insert("kept")).await)
+        .await
+        .unwrap();
+    drop(session);
+    assert_eq!(bench.pool.session().await.unwrap().backend().pid, pid);
+    assert_eq!(bench.stored().await, ["kept"]);
 }

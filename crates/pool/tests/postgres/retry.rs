@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use poolproof_pool::{
-    Categorized, Config, ErrorKind, Isolation, QueryError, RetryError, RetryPolicy, Session,
-    Transaction, TransactionError, TransactionOptions,
+    Categorized, Config, ErrorKind, Isolation, PgConnector, Pool, QueryError, RetryError,
+    RetryPolicy, Session, Transaction, TransactionError, TransactionOptions,
 };
 use poolproof_testbed::{Cluster, LocalConfig};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use crate::support::{Bench, insert, pool_on};
+use crate::support::{Bench, PATIENCE, insert, one_connection, pool_on};
 
 const SERIALIZABLE: TransactionOptions = TransactionOptions {
     isolation: Some(Isolation::Serializable),
@@ -461,4 +461,71 @@ async fn a_retry_is_listed_under_the_line_that_asked_for_it() {
         }))
     });
     retry.await.unwrap();
+}
+
+/// Runs nothing, because no session can be had; returns at which attempt that was given up.
+async fn given_up_at(pool: &Pool<PgConnector>, attempts_max: u32) -> u32 {
+    let policy = RetryPolicy {
+        attempts_max,
+        ..patient()
+    };
+    let outcome =
+        pool.retry(&policy, |attempt| {
+            Box::pin(attempt.transaction(async |tx: &mut Transaction<'_>| {
+                tx.execute("select 1").await.map(drop)
+            }))
+        });
+    match outcome.await {
+        Err(RetryError::Acquire { attempt, .. }) => attempt,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Waiting in its queue was the retry.
+#[tokio::test]
+async fn a_pool_that_is_exhausted_is_not_asked_again_and_a_server_that_is_down_is() {
+    let hasty = Config {
+        pool_timeout: Duration::from_millis(50),
+        ..one_connection()
+    };
+    let bench = Bench::with("retry_exhausted", hasty.clone()).await;
+    let held = bench.pool.acquire().within(PATIENCE).await.unwrap();
+    assert_eq!(given_up_at(&bench.pool, 3).await, 1);
+    drop(held);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let nowhere = pool_on(bench.options.clone().port(port), hasty);
+    assert_eq!(given_up_at(&nowhere, 2).await, 2);
+}
+
+#[tokio::test]
+async fn an_attempt_that_ends_at_its_own_deadline_is_final() {
+    let mut bench = Bench::single("retry_own_deadline").await;
+    let options = TransactionOptions {
+        deadline: Some(Duration::from_millis(50)),
+        ..TransactionOptions::default()
+    };
+    let options = &options;
+    let outcome: Result<(), RetryError<QueryError>> = bench
+        .pool
+        .retry(&patient(), |attempt| {
+            Box::pin(
+                attempt.transaction_with(options, async |tx: &mut Transaction<'_>| {
+                    tx.execute("select pg_sleep(600)").await.map(drop)
+                }),
+            )
+        })
+        .await;
+    assert!(
+        matches!(
+            outcome,
+            Err(RetryError::Final {
+                attempts: 1,
+                cause: TransactionError::DeadlinePassed { .. }
+            })
+        ),
+        "{outcome:?}"
+    );
+    bench.until_at_rest().await;
 }

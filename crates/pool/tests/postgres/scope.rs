@@ -223,3 +223,20 @@ async fn errors_tell_their_category() {
         "no connection was lost over it"
     );
 }
+
+#[tokio::test]
+async fn only_statements_that_are_to_be_kept_are_prepared_by_name() {
+    let bench = Bench::single("scope_persistent").await;
+    let mut session = bench.pool.session().await.unwrap();
+    for (persistent, kept) in [(false, 0), (true, 1)] {
+        let query = sqlx::query("select $1::int4 as kept").bind(1);
+        session
+            .fetch_one(query.persistent(persistent))
+            .await
+            .unwrap();
+        let prepared =
+            "select count(*) from pg_prepared_statements where statement like '%as kept'";
+        let row = session.fetch_one(prepared).await.unwrap();
+        assert_eq!(row.get::<i64, _>(0), kept, "persistent: {persistent}");
+    }
+}

@@ -14,5 +14,6 @@ mod frame;
 mod relay;
 
 mod cuts;
+mod refused;
 mod rollback;
 mod round_trips;

@@ -1,0 +1,67 @@
+//! A commit that the server refuses, and a link that breaks while the session finds out what that means.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
+
+use poolproof_pool::{Config, PgConnector, Pool, QueryError, Transaction, TransactionError};
+use sqlx::postgres::PgSslMode;
+
+use crate::cluster::cluster;
+use crate::relay::{Cut, Relay};
+
+#[tokio::test]
+async fn a_link_that_breaks_at_any_message_of_a_refused_commit_is_not_used_again() {
+    let cluster = cluster().await;
+    let server = SocketAddr::from((Ipv4Addr::LOCALHOST, cluster.port()));
+    let relay = Relay::start(server).await;
+    let options = cluster
+        .options()
+        .port(relay.port())
+        .ssl_mode(PgSslMode::Disable);
+    let pool = Pool::new(PgConnector::new(options), Config::default()).unwrap();
+    let mut session = pool.session().await.unwrap();
+    let table = "create table refused (v int unique deferrable initially deferred)";
+    session.execute(table).await.unwrap();
+    drop(session);
+
+    for message in 1..100 {
+        let mut session = pool.session().await.unwrap();
+        let (outcome, broke) = {
+            let work = session.transaction(async |tx: &mut Transaction<'_>| {
+                tx.execute("insert into refused values (1), (1)").await?;
+                relay.arm(message, Cut::Before);
+                Ok::<(), QueryError>(())
+            });
+            let mut work = pin!(work);
+            tokio::select! {
+                outcome = &mut work => (outcome, false),
+                () = relay.stopped() => {
+                    relay.break_stopped().await;
+                    (work.await, true)
+                }
+            }
+        };
+        relay.disarm();
+        let next = session.execute("select 1").await;
+        if !broke {
+            assert!(
+                matches!(outcome, Err(TransactionError::CommitRefused(_))) && next.is_ok(),
+                "{outcome:?}, {next:?}"
+            );
+            assert!(message > 5, "a COMMIT, a look and their answers are more");
+            return;
+        }
+        assert!(
+            matches!(
+                outcome,
+                Err(TransactionError::CommitRefused(_) | TransactionError::CommitUnknown { .. })
+            ),
+            "message {message}: {outcome:?}"
+        );
+        assert!(
+            matches!(next, Err(QueryError::Poisoned)),
+            "message {message}: {next:?}"
+        );
+    }
+    panic!("the commit does not end within 100 messages");
+}
