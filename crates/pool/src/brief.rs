@@ -1,5 +1,6 @@
-//! Durations as people read them in messages.
+//! Durations and numbers as people read them in messages.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 /// Writes a duration in at most seven characters, up to a hundred days.
@@ -12,6 +13,16 @@ pub(crate) fn brief(duration: Duration) -> String {
         3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
         _ => format!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3600),
     }
+}
+
+/// Writes a number of things with the words that go with it.
+pub(crate) fn counted<N: Copy + Display + PartialEq + From<u8>>(
+    count: N,
+    one: &str,
+    many: &str,
+) -> String {
+    let words = if count == N::from(1) { one } else { many };
+    format!("{count} {words}")
 }
 
 #[cfg(test)]
@@ -33,5 +44,14 @@ mod tests {
         ] {
             assert_eq!(brief(Duration::from_millis(millis)), text);
         }
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        let waiting = |count: usize| counted(count, "waits", "wait");
+        assert_eq!(
+            [waiting(0), waiting(1), waiting(2)],
+            ["0 wait", "1 waits", "2 wait"]
+        );
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::brief::brief;
 use crate::state::{Backoff, Limits, Order};
 
 /// More often is never needed: what is noticed late is only late by a share of its own duration.
@@ -87,7 +88,8 @@ pub struct Config {
     /// to half as much later. Default: none, which looks for no leaks.
     pub leak_threshold: Option<Duration>,
     /// Whether the durations of queue wait, connect, ping and hold are recorded for
-    /// [`Pool::metrics`](crate::Pool::metrics). Costs two additions to atomics each. Default: yes.
+    /// [`Pool::metrics`](crate::Pool::metrics). Each costs a count and a sum in a shard that the thread
+    /// has to itself; threads beyond the first few share one, by atomic additions. Default: yes.
     pub metrics: bool,
 }
 
@@ -320,8 +322,10 @@ pub enum ConfigError {
     IdleTimeoutWithoutEffect,
     /// `idle_timeout` is not below `pool_recycle`.
     #[error(
-        "idle_timeout, {idle:?}, is not below pool_recycle, {recycle:?}: every connection is replaced \
-         before it could be idle for that long"
+        "idle_timeout, {}, is not below pool_recycle, {}: every connection is replaced before it could be \
+         idle for that long",
+        brief(*idle),
+        brief(*recycle)
     )]
     IdleTimeoutAboveRecycle {
         /// The setting `idle_timeout`.
@@ -331,8 +335,10 @@ pub enum ConfigError {
     },
     /// `overflow_linger` is above `idle_timeout`.
     #[error(
-        "overflow_linger, {linger:?}, is above idle_timeout, {idle:?}: what is beyond pool_size would \
-         be kept for longer than what is within"
+        "overflow_linger, {}, is above idle_timeout, {}: what is beyond pool_size would be kept for \
+         longer than what is within",
+        brief(*linger),
+        brief(*idle)
     )]
     LingerAboveIdleTimeout {
         /// The setting `overflow_linger`.
@@ -342,8 +348,10 @@ pub enum ConfigError {
     },
     /// `pool_recycle` is not above `connect_timeout`.
     #[error(
-        "pool_recycle, {recycle:?}, is not above connect_timeout, {connect:?}: age counts from the \
-         beginning of connecting, so that a connection could be too old when it is there"
+        "pool_recycle, {}, is not above connect_timeout, {}: age counts from the beginning of connecting, \
+         so that a connection could be too old when it is there",
+        brief(*recycle),
+        brief(*connect)
     )]
     RecycleBelowConnect {
         /// The setting `pool_recycle`.
@@ -435,9 +443,12 @@ mod tests {
         let text = refusal(|config| config.min_idle = 5);
         assert!(text.contains("idle_timeout has no effect"), "{text}");
         let text = refusal(|config| config.idle_timeout = config.pool_recycle);
-        assert!(text.contains("not below pool_recycle, 600s"), "{text}");
+        assert!(text.contains("not below pool_recycle, 10m00s"), "{text}");
         let text = refusal(|config| config.overflow_linger = Duration::from_secs(61));
-        assert!(text.contains("above idle_timeout, 60s"), "{text}");
+        assert!(
+            text.contains("1m01s, is above idle_timeout, 1m00s"),
+            "{text}"
+        );
         let text = refusal(|config| config.connect_timeout = Duration::from_secs(600));
         assert!(text.contains("not above connect_timeout"), "{text}");
     }

@@ -12,7 +12,7 @@ use thiserror::Error as ThisError;
 
 pub use kind::{Category, ErrorKind};
 
-use crate::brief::brief;
+use crate::brief::{brief, counted};
 use crate::hooks::HookError;
 use crate::pool::Snapshot;
 
@@ -100,8 +100,9 @@ pub enum AcquireError<E: Error + 'static = sqlx::Error> {
     /// All connections that there may be were lent out for the whole `pool_timeout`: hold leases for
     /// less long, or raise the limits.
     #[error(
-        "all {out} connections are in use (pool_size {size}, max_overflow {overflow}) and {waiting} \
-         wait; none came back within {}{}{}",
+        "{} in use (pool_size {size}, max_overflow {overflow}) and {}; none came back within {}{}{}",
+        all_connections(*out),
+        counted(*waiting, "acquire waits", "acquires wait"),
         brief(*within),
         oldest_holder(oldest.as_ref()),
         own_leases(own)
@@ -119,17 +120,22 @@ pub enum AcquireError<E: Error + 'static = sqlx::Error> {
         within: Duration,
         /// The oldest lease.
         oldest: Option<Holder>,
-        /// The leases that the task which asked holds itself, where tokio tells tasks apart. Tasks
-        /// that hold one and wait for another can wait for each other: a deadlock that only this
-        /// timeout ends. Ask for all that a task needs at once, or share one.
+        /// The leases that the same task asked for before, where tokio tells tasks apart; it may have
+        /// sent them to another one since. Tasks that hold one and wait for another can wait for each
+        /// other: a deadlock that only this timeout ends. Ask for all that a task needs at once, or
+        /// share one.
         own: Vec<Holder>,
         /// The pool's numbers at that moment.
         state: Box<Snapshot>,
     },
-    /// Connections were being opened, and the server had not answered by the deadline.
+    /// Connections were being opened, and the server had not answered by the deadline: the address is
+    /// wrong, something between swallows what is sent, or the server is overloaded.
     #[error(
-        "no connection was opened within {}; {opening} attempts are under way, {out} are in use",
-        brief(*within)
+        "no connection was opened within {}; {} under way, {} in use: check that the address is right \
+         and that the server is not overloaded",
+        brief(*within),
+        counted(*opening, "attempt is", "attempts are"),
+        counted(*out, "connection is", "connections are")
     )]
     ConnectTimeout {
         /// Connections being opened.
@@ -159,8 +165,13 @@ pub enum AcquireError<E: Error + 'static = sqlx::Error> {
         #[source]
         cause: ConnectError<E>,
     },
-    /// As many acquires wait as may.
-    #[error("{waiting} acquires wait already, which is the limit")]
+    /// As many acquires wait as `waiters_max` allows: try again later, hold leases for less long, or
+    /// raise it.
+    #[error(
+        "{} already, as many as waiters_max allows: try again later, hold leases for less long, or raise \
+         waiters_max",
+        counted(*waiting, "acquire waits", "acquires wait")
+    )]
     QueueFull {
         /// How many wait.
         waiting: usize,
@@ -191,6 +202,13 @@ pub enum AcquireError<E: Error + 'static = sqlx::Error> {
     Closed,
 }
 
+fn all_connections(out: usize) -> String {
+    match out {
+        1 => "the only connection is".to_owned(),
+        _ => format!("all {out} connections are"),
+    }
+}
+
 fn oldest_holder(holder: Option<&Holder>) -> String {
     holder.map_or_else(String::new, |holder| {
         format!("; the oldest lease is held by {holder}")
@@ -203,8 +221,10 @@ fn own_leases(own: &[Holder]) -> String {
     };
     let count = own.len();
     format!(
-        "; the task that asks holds {count} of them itself, the first by {first}: tasks that hold one \
-         and wait for another can wait for each other"
+        "; the task that waits asked for {count} of them itself, the first at {} and out for {}: tasks \
+         that hold one and wait for another can wait for each other",
+        first.location,
+        brief(first.held_for)
     )
 }
 

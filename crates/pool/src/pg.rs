@@ -19,6 +19,7 @@ mod track;
 mod transaction;
 
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sqlx::postgres::PgConnectOptions;
@@ -133,6 +134,21 @@ impl PgConnector {
         &self.shared
     }
 
+    /// Says where nobody could be reached. An error that the server sent speaks for itself.
+    fn unreachable(&self, cause: sqlx::Error) -> sqlx::Error {
+        let sqlx::Error::Io(cause) = cause else {
+            return cause;
+        };
+        let options = &self.options;
+        let database = options.get_database().unwrap_or(options.get_username());
+        let text = match options.get_socket() {
+            Some(socket) => format!("{} for {database}", socket.display()),
+            None => format!("{}:{}/{database}", options.get_host(), options.get_port()),
+        };
+        let text = format!("could not connect to {text}: {cause}");
+        sqlx::Error::Io(io::Error::new(cause.kind(), text))
+    }
+
     /// Takes a connection among those that are listed, and sees to it that somebody watches them.
     fn enlist(&self, conn: &PgConn) {
         let SessionConfig {
@@ -181,12 +197,13 @@ impl Connector for PgConnector {
 
     async fn connect(&self) -> Result<PgConn, sqlx::Error> {
         let connection = match &self.tag {
-            None => self.options.connect().await?,
+            None => self.options.connect().await,
             Some(tag) => {
                 let options = self.options.clone().application_name(&tag.next());
-                options.connect().await?
+                options.connect().await
             }
         };
+        let connection = connection.map_err(|cause| self.unreachable(cause))?;
         let conn = PgConn::new(connection, self.config, &self.shared.asking).await?;
         self.enlist(&conn);
         Ok(conn)

@@ -13,7 +13,7 @@ use super::error::TransactionError;
 use super::options::TransactionOptions;
 use super::session::Session;
 use super::transaction::Transaction;
-use crate::brief::brief;
+use crate::brief::{brief, counted};
 use crate::error::{AcquireError, Categorized, ErrorKind};
 use crate::pool::{Pool, jitter};
 use crate::state::Backoff;
@@ -108,6 +108,13 @@ impl Attempt {
 pub type Attempted<'a, T, E> =
     Pin<Box<dyn Future<Output = Result<T, TransactionError<E>>> + Send + 'a>>;
 
+fn all_attempts(attempts: u32) -> String {
+    match attempts {
+        1 => "the only attempt".to_owned(),
+        _ => format!("all {attempts} attempts"),
+    }
+}
+
 /// Why a transaction was not committed, for all its attempts.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -123,7 +130,7 @@ pub enum RetryError<E> {
         cause: TransactionError<E>,
     },
     /// The last attempt allowed failed in a way that could pass.
-    #[error("all {attempts} attempts failed")]
+    #[error("{} failed", all_attempts(*attempts))]
     AttemptsExhausted {
         /// Attempts.
         attempts: u32,
@@ -132,7 +139,7 @@ pub enum RetryError<E> {
         cause: TransactionError<E>,
     },
     /// The deadline passed during the last attempt, or was too near for another one.
-    #[error("{attempts} attempts failed within {}", brief(*deadline))]
+    #[error("{} within {}", counted(*attempts, "attempt failed", "attempts failed"), brief(*deadline))]
     DeadlinePassed {
         /// Attempts.
         attempts: u32,

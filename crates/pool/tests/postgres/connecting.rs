@@ -36,7 +36,7 @@ async fn wrong_password_and_missing_database_are_rejected_at_once() {
     }
 }
 
-/// F18: nothing listens.
+/// F18: nothing listens, and the error says where.
 #[tokio::test]
 async fn f18_a_server_that_is_not_there_is_down_with_the_cause() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -44,7 +44,9 @@ async fn f18_a_server_that_is_not_there_is_down_with_the_cause() {
     drop(listener);
     let options = sqlx::postgres::PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")
-        .port(port);
+        .port(port)
+        .password("s3cret")
+        .database("shop");
     let pool = pool_on(options, Config::default());
     let error = pool
         .acquire()
@@ -58,7 +60,14 @@ async fn f18_a_server_that_is_not_there_is_down_with_the_cause() {
     else {
         panic!("{error:?}")
     };
-    assert!(matches!(&*cause, sqlx::Error::Io(_)), "{cause:?}");
+    let sqlx::Error::Io(io) = &*cause else {
+        panic!("{cause:?}")
+    };
+    assert_eq!(io.kind(), std::io::ErrorKind::ConnectionRefused);
+    let text = cause.to_string();
+    let place = format!("could not connect to 127.0.0.1:{port}/shop: ");
+    assert!(text.contains(&place), "{text}");
+    assert!(!text.contains("s3cret"), "{text}");
 }
 
 /// The server that is silent after accepting: the deadline covers the connect.

@@ -151,14 +151,14 @@ async fn f24_nested_acquires_that_wait_for_each_other_are_reported_as_such() {
         };
         assert_eq!((own.len(), own[0].location.line()), (1, outer_line));
         assert!(
-            text.contains("the task that asks holds 1 of them itself"),
+            text.contains("the task that waits asked for 1 of them itself, the first at "),
             "{text}"
         );
         assert!(text.contains("leaks.rs"), "{text}");
     }
 }
 
-/// F24: a task that holds nothing is not told that it does.
+/// F24: a task that asked for nothing before is not told that it did.
 #[tokio::test(start_paused = true)]
 async fn f24_an_acquire_that_is_not_nested_is_not_reported_as_such() {
     let (pool, _) = pool(1, 0);
