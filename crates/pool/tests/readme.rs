@@ -78,43 +78,92 @@ fn the_kinds_of_errors_in_the_readme_are_those_of_the_code() {
     assert_eq!(told, kinds);
 }
 
-/// Every test that the README names exists, and every test that carries the number of a failure class is
-/// named in that class's row.
+/// Every failure class has its row, which names a test that carries its number.
 #[test]
-fn the_tests_in_the_readme_exist_and_none_with_a_number_is_missing() {
-    let tests = tests_below(&[root().join("src"), root().join("tests")]);
+fn every_failure_class_is_shown_by_a_test_with_its_number() {
+    let tests = tests();
     let classes = table("| class | tests |");
-    for row in classes.iter().chain(&table("| rule | here | tests |")) {
-        for named in row[row.len() - 1].split_whitespace() {
-            assert!(
-                tests.contains(named),
-                "{}: there is no test {named}",
-                row[0]
-            );
-        }
-    }
     let numbers: Vec<&str> = classes.iter().map(|row| number(&row[0])).collect();
     let expected: Vec<String> = (1..=29).map(|class| format!("F{class}")).collect();
     assert_eq!(numbers, expected);
-    let rules = table("| rule | here | tests |");
-    let rules: Vec<&str> = rules.iter().map(|row| number(&row[0])).collect();
-    let expected: Vec<String> = (1..=40).map(|rule| rule.to_string()).collect();
-    assert_eq!(rules, expected);
-    for test in &tests {
-        for part in test.split('_').take_while(|part| is_class(part)) {
+    for row in &classes {
+        assert_shown(row, &[&number(&row[0]).to_lowercase()], &tests);
+    }
+    for test in tests.keys() {
+        for class in test.split('_').take_while(|part| is_class(part)) {
             let row = classes
                 .iter()
-                .find(|row| number(&row[0]).eq_ignore_ascii_case(part));
-            let row = row.unwrap_or_else(|| panic!("{test}: there is no class {part}"));
-            assert!(
-                row[1].split_whitespace().any(|named| named == test),
-                "{test} is not in the row of {part}"
-            );
+                .find(|row| number(&row[0]).eq_ignore_ascii_case(class));
+            assert_listed(test, class, row);
         }
     }
-    for row in &classes {
-        assert!(!row[1].is_empty(), "{} has no test", row[0]);
+}
+
+/// Every rule has its row, which says that it is kept and names a test that carries its number, or that it
+/// is departed from and why.
+#[test]
+fn every_rule_is_kept_and_shown_by_a_test_with_its_number_or_departed_from_with_the_reason() {
+    let tests = tests();
+    let rules = table("| rule | here | tests |");
+    let numbers: Vec<&str> = rules.iter().map(|row| number(&row[0])).collect();
+    let expected: Vec<String> = (1..=40).map(|rule| rule.to_string()).collect();
+    assert_eq!(numbers, expected);
+    for row in &rules {
+        let (rule, here) = (number(&row[0]), &row[1]);
+        if here.starts_with("**departed**") {
+            let says_why = here.contains("because ");
+            assert!(says_why, "rule {rule} is departed from without a reason");
+            assert_exist(row, &tests);
+        } else {
+            assert!(here.starts_with("kept"), "rule {rule}: {here}");
+            assert_shown(row, &["rule", rule], &tests);
+        }
     }
+    for test in tests.keys() {
+        let words: Vec<&str> = test.split('_').collect();
+        for pair in words.chunks(2).take_while(|pair| pair[0] == "rule") {
+            let row = rules.iter().find(|row| number(&row[0]) == pair[1]);
+            assert_listed(test, pair[1], row);
+        }
+    }
+}
+
+/// What a row names exists.
+fn assert_exist(row: &[String], tests: &Tests) {
+    for test in named(row) {
+        assert!(
+            tests.contains_key(test),
+            "{}: there is no test {test}",
+            row[0]
+        );
+    }
+}
+
+/// What a row names exists, and one of it carries these words in its name or description.
+fn assert_shown(row: &[String], words: &[&str], tests: &Tests) {
+    assert_exist(row, tests);
+    let carries = |test: &str| tests[test].windows(words.len()).any(|part| part == words);
+    assert!(
+        named(row).any(carries),
+        "{}: no test of its row carries the number",
+        row[0]
+    );
+}
+
+/// The test is in the row of the number that its name begins with.
+fn assert_listed(test: &str, number: &str, row: Option<&Vec<String>>) {
+    let row = row.unwrap_or_else(|| panic!("{test}: there is no row {number}"));
+    assert!(
+        named(row).any(|named| named == test),
+        "{test} is not in the row of {number}"
+    );
+}
+
+/// The tests that a row names: its last cell.
+fn named(row: &[String]) -> impl Iterator<Item = &str> {
+    row.last()
+        .into_iter()
+        .flat_map(|cell| cell.split_whitespace())
 }
 
 fn number(cell: &str) -> &str {
@@ -126,10 +175,13 @@ fn is_class(part: &str) -> bool {
         .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// The names of all tests in these directories.
-fn tests_below(directories: &[PathBuf]) -> BTreeSet<String> {
-    let mut tests = BTreeSet::new();
-    let mut open: Vec<PathBuf> = directories.to_vec();
+/// Each test's name with the words of its name and of its description.
+type Tests = BTreeMap<String, Vec<String>>;
+
+/// All tests of this crate.
+fn tests() -> Tests {
+    let mut tests = Tests::new();
+    let mut open = vec![root().join("src"), root().join("tests")];
     while let Some(directory) = open.pop() {
         for entry in fs::read_dir(&directory).expect("the folder can be listed") {
             let path = entry.expect("an entry can be read").path();
@@ -143,19 +195,33 @@ fn tests_below(directories: &[PathBuf]) -> BTreeSet<String> {
     tests
 }
 
-fn tests_in(file: &Path) -> Vec<String> {
+fn tests_in(file: &Path) -> Tests {
     let text = fs::read_to_string(file).expect("a test file is UTF-8");
-    let mut tests = Vec::new();
+    let mut tests = Tests::new();
+    let mut description = String::new();
     let mut is_test = false;
     for line in text.lines().map(str::trim) {
-        if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
-            is_test = true;
-        } else if let Some((_, name)) = line.split_once("fn ")
-            && is_test
-        {
-            tests.push(name.split('(').next().unwrap_or_default().to_owned());
-            is_test = false;
+        if let Some(words) = line.strip_prefix("///") {
+            description.push_str(words);
+        } else if line.starts_with("#[") {
+            is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+        } else {
+            if let Some((_, name)) = line.split_once("fn ")
+                && is_test
+            {
+                let name = name.split('(').next().unwrap_or_default();
+                tests.insert(name.to_owned(), words(&format!("{name} {description}")));
+                is_test = false;
+            }
+            description.clear();
         }
     }
     tests
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect()
 }

@@ -17,6 +17,7 @@ mod models;
 mod modes;
 mod outage;
 mod peers;
+mod rules;
 mod waiting;
 
 use std::task::Poll;
@@ -74,6 +75,8 @@ fn a_pool_outside_any_runtime_is_refused_and_not_a_panic() {
     assert_eq!(refused, Err(ConfigError::NoRuntime));
 }
 
+/// Rule 4, rule 6: a new pool opens nothing, what is idle is lent before anything is opened, and without
+/// settings that ask for it nothing happens by itself.
 #[tokio::test(start_paused = true)]
 async fn a_pool_opens_nothing_until_asked_and_then_no_more_than_needed() {
     let (pool, fake) = pool(5, 10);
@@ -89,8 +92,14 @@ async fn a_pool_opens_nothing_until_asked_and_then_no_more_than_needed() {
         0,
         "a clean return is free"
     );
+    tokio::time::sleep_until(Instant::now() + Duration::from_secs(86_400)).await;
+    settle().await;
+    let calls = [Call::Connect, Call::Reset, Call::Ping, Call::Close];
+    assert_eq!(fake.made(&calls), [Call::Connect], "nor within a day");
+    assert_eq!(numbers(&pool), (0, 1, 0, 0, 0));
 }
 
+/// Rule 16, and our departure from it: F13.
 #[tokio::test(start_paused = true)]
 async fn released_leases_go_to_the_waiters_in_order_of_arrival() {
     let (pool, fake) = pool(1, 0);
@@ -184,6 +193,10 @@ async fn f7_a_connect_outlives_the_caller_that_caused_it() {
         ),
         "{error:?}"
     );
+    let text = error.to_string();
+    let expected = "no connection was opened within 50 ms; 1 attempt is under way, 0 connections are in \
+                    use: check that the address is right";
+    assert!(text.starts_with(expected), "{text}");
     assert_eq!(numbers(&pool), (0, 0, 1, 0, 0));
     fake.release();
     settle().await;
@@ -209,35 +222,7 @@ async fn f8_a_returned_connection_serves_a_waiter_stuck_on_a_connect() {
     assert_eq!(lease.get().id, id);
 }
 
-#[tokio::test(start_paused = true)]
-async fn overflow_connections_are_closed_on_return_and_the_limit_is_never_exceeded() {
-    let (pool, fake) = pool(2, 3);
-    for _ in 0..4 {
-        let wanted: Vec<_> = (0..20).map(|_| pool.acquire()).collect();
-        let lend = |acquire: Acquire<Fake>| async move {
-            let lease = acquire.await.unwrap();
-            tokio::task::yield_now().await;
-            drop(lease);
-        };
-        join_all(wanted.into_iter().map(lend)).await;
-    }
-    settle().await;
-    assert_eq!(fake.peak(), 5);
-    assert_eq!(numbers(&pool), (0, 2, 0, 0, 0));
-    assert_eq!(fake.alive(), 2, "rule 19");
-    assert_eq!(fake.count(Call::Close), fake.count(Call::Connect) - 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn minus_one_opens_as_many_as_are_asked_for() {
-    let (pool, fake) = pool(1, -1);
-    let leases = join_all((0..40).map(|_| pool.acquire())).await;
-    assert_eq!((fake.alive(), pool.snapshot().out), (40, 40));
-    drop(leases);
-    settle().await;
-    assert_eq!(fake.alive(), 1);
-}
-
+/// Rule 13: the text names the sizes, who waits, for how long, and the oldest holder.
 #[tokio::test(start_paused = true)]
 async fn exhausted_says_so_at_the_deadline_and_names_the_oldest_holder() {
     let (pool, _) = pool(1, 1);
@@ -248,6 +233,14 @@ async fn exhausted_says_so_at_the_deadline_and_names_the_oldest_holder() {
     let began = Instant::now();
     let error = pool.acquire().await.unwrap_err();
     assert_eq!(began.elapsed().as_secs(), BUDGET.as_secs());
+    let text = error.to_string();
+    let expected = format!(
+        "all 2 connections are in use (pool_size 1, max_overflow 1) and 1 acquire waits; none came back \
+         within 30.0 s; the oldest lease is held by {}:{line}:",
+        file!()
+    );
+    assert!(text.starts_with(&expected), "{text}");
+    assert!(text.contains(" for 37.0 s"), "{text}");
     let AcquireError::Exhausted {
         size: 1,
         overflow: 1,
@@ -265,22 +258,6 @@ async fn exhausted_says_so_at_the_deadline_and_names_the_oldest_holder() {
     );
     assert_eq!(oldest.held_for.as_secs(), 37);
     assert_eq!(numbers(&pool), (2, 0, 0, 0, 0), "the waiter left the queue");
-}
-
-/// Rule 12, and our departure from it: no budget takes what is idle, and waits for nothing.
-#[tokio::test(start_paused = true)]
-async fn rule_12_a_zero_budget_takes_what_is_idle_and_fails_at_once_otherwise() {
-    let (pool, _) = pool(1, 0);
-    drop(pool.acquire().await.unwrap());
-    let mut taking = pool.acquire().within(Duration::ZERO);
-    let Poll::Ready(Ok(lease)) = poll_once(&mut taking) else {
-        panic!("an idle connection was not taken")
-    };
-    let mut failing = pool.acquire().within(Duration::ZERO);
-    let Poll::Ready(Err(AcquireError::Exhausted { .. })) = poll_once(&mut failing) else {
-        panic!("there is nothing to wait for")
-    };
-    drop(lease);
 }
 
 #[tokio::test(start_paused = true)]
@@ -312,6 +289,9 @@ async fn a_bounded_queue_refuses_the_one_too_many() {
         matches!(error, AcquireError::QueueFull { waiting: 2, .. }),
         "{error:?}"
     );
+    let text = error.to_string();
+    let expected = "2 acquires wait already, as many as waiters_max allows: try again later, ";
+    assert!(text.starts_with(expected), "{text}");
 }
 
 /// A loop of acquire and drop never waits, and must let others run all the same.
@@ -356,7 +336,7 @@ async fn get_mut_has_the_connection_reset_before_the_next_borrower() {
     assert_eq!((lease.get().id, fake.count(Call::Reset)), (id, 1));
 }
 
-/// F5: a reset that never ends costs its connection and not its slot.
+/// F5, rule 23: a reset that never ends costs its connection and not its slot.
 #[tokio::test(start_paused = true)]
 async fn f5_a_reset_that_hangs_fails_or_panics_costs_the_connection_and_frees_the_slot() {
     for gate in [Gate::Never, Gate::Error, Gate::Panic] {

@@ -126,7 +126,7 @@ async fn dropping_the_last_handle_drops_the_connections() {
     assert_eq!(fake.alive(), 0);
 }
 
-/// F22: on a plain thread, whatever the lease's fate.
+/// F22, rule 25: on a plain thread, whatever the lease's fate.
 #[test]
 fn f22_leases_may_be_dropped_on_a_plain_thread() {
     let runtime = tokio::runtime::Builder::new_multi_thread()

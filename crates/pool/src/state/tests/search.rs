@@ -579,8 +579,10 @@ fn every_interleaving_of_two_callers_with_overflow_keeps_the_books() {
     explore(2, limits(1, 1), scope(3, 1, 1, CLOSE), 17_000);
 }
 
+/// F12: no wake-up is lost. Whoever has a connection, an error or an expired deadline was woken in the
+/// order of arrival; and from every state that can be reached, [`World::wind_up`] strands nobody.
 #[test]
-fn every_interleaving_of_three_callers_on_two_connections_keeps_the_books() {
+fn f12_every_interleaving_of_three_callers_on_two_connections_keeps_the_books() {
     explore(3, limits(2, 0), scope(3, 1, 1, CLOSE), 40_000);
 }
 
@@ -589,11 +591,13 @@ fn every_interleaving_of_pause_drain_resume_and_close_keeps_the_books() {
     explore(3, limits(2, 0), scope(3, 0, 3, MODES), 30_000);
 }
 
+/// F11.
 #[test]
 fn every_interleaving_of_resize_pause_and_close_keeps_the_books() {
     explore(3, limits(2, 0), scope(3, 0, 3, SIZES), 38_000);
 }
 
+/// F15, F12: whoever waits has a connect under way or a pause whose end is awaited, also in an outage.
 #[test]
 fn every_interleaving_of_outages_with_a_breaker_and_a_minimum_keeps_the_books() {
     let limits = Limits {
