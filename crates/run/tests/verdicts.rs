@@ -48,7 +48,7 @@ kind = "write-set"
 name = "slow network"
 kind = "latency"
 at = "1s"
-for = "3s"
+for = "3500ms"
 latency = "60ms"
 jitter = "10ms"
 
@@ -69,6 +69,12 @@ name = "third reset"
 kind = "reset"
 at = "2900ms"
 commits_in_flight = 2
+
+[[fault]]
+name = "fourth reset"
+kind = "reset"
+at = "3500ms"
+commits_in_flight = 3
 
 [[fault]]
 name = "silence"
@@ -192,7 +198,7 @@ async fn passes(subject: SubjectKind) {
         "{:?} {evidence:?}",
         record.verdict_reasons
     );
-    assert_eq!(record.faults.len(), 6);
+    assert_eq!(record.faults.len(), 7);
     assert!(record.faults.iter().all(|fault| fault.event.effect.seen));
     let ambiguous = record
         .errors
