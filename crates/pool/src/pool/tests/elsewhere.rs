@@ -122,8 +122,8 @@ fn a_wait_ends_although_the_pools_runtime_has_shut_down() {
 #[test]
 fn a_connection_is_pinged_where_there_is_no_runtime() {
     let home = with_threads();
-    let pool = home.block_on(async {
-        let (pool, _) = configured(Config {
+    let (pool, fake) = home.block_on(async {
+        let (pool, fake) = configured(Config {
             pool_size: 1,
             max_overflow: 0,
             pre_ping: true,
@@ -131,9 +131,10 @@ fn a_connection_is_pinged_where_there_is_no_runtime() {
             ..Config::default()
         });
         drop(pool.acquire().await.unwrap());
-        pool
+        (pool, fake)
     });
-    assert!(ends(move || block_on(pool.acquire()).is_ok()));
+    drop(ends(move || block_on(pool.acquire())).unwrap());
+    assert_eq!(fake.count(Call::Ping), 1);
 }
 
 #[test]
