@@ -5,14 +5,18 @@
     reason = "a measurement ends at the first surprise"
 )]
 
-use std::convert::Infallible;
+#[path = "../tests/support/noop.rs"]
+mod noop;
+
 use std::hint::black_box;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use criterion::Criterion;
-use poolproof_pool::{Acquire, Config, Connector, DatabaseUrl, Lease, Pool};
+use poolproof_pool::{Acquire, Config, DatabaseUrl, Lease, Pool};
 use tokio::runtime::Runtime;
+
+use noop::Noop;
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
@@ -94,34 +98,5 @@ fn look(acquire: std::pin::Pin<&mut Acquire<Noop>>) -> Option<Lease<Noop>> {
     match acquire.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(lease) => Some(lease.unwrap()),
         Poll::Pending => None,
-    }
-}
-
-/// Opens connections that are nothing.
-#[derive(Debug)]
-struct Noop;
-
-impl Connector for Noop {
-    type Connection = ();
-    type Error = Infallible;
-
-    async fn connect(&self) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    async fn ping(&self, (): &mut ()) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    async fn reset(&self, (): &mut ()) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    async fn close(&self, (): ()) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    fn is_permanent(&self, error: &Infallible) -> bool {
-        match *error {}
     }
 }

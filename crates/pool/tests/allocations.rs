@@ -10,49 +10,25 @@
     reason = "the figures are part of what the test is for, and it ends at the first surprise"
 )]
 
+#[path = "support/noop.rs"]
+mod noop;
+
 use std::alloc::System;
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use poolproof_pool::{Acquire, Config, Connector, PgConnector, Pool};
+use poolproof_pool::{Acquire, Config, PgConnector, Pool};
 use poolproof_testbed::{Cluster, LocalConfig};
 use sqlx::ConnectOptions;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
 use tokio::task::unconstrained;
 
+use noop::Noop;
+
 #[global_allocator]
 static MEMORY: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
-
-#[derive(Debug, Clone, Copy)]
-struct Noop;
-
-impl Connector for Noop {
-    type Connection = ();
-    type Error = Infallible;
-
-    async fn connect(&self) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    async fn ping(&self, (): &mut ()) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    async fn reset(&self, (): &mut ()) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    async fn close(&self, (): ()) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    fn is_permanent(&self, error: &Infallible) -> bool {
-        match *error {}
-    }
-}
 
 fn config(pool_size: u32) -> Config {
     Config {

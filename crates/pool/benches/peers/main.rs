@@ -20,6 +20,8 @@ mod contender;
 #[path = "../../tests/support/frame.rs"]
 mod frame;
 mod noop;
+#[path = "../../tests/support/noop.rs"]
+mod nothing;
 mod postgres;
 #[path = "../../tests/support/relay.rs"]
 #[expect(

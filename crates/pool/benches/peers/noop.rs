@@ -3,11 +3,12 @@
 use std::convert::Infallible;
 use std::time::Instant;
 
-use poolproof_pool::{Config, Connector, Lease, Pool};
+use poolproof_pool::{Config, Lease, Pool};
 use tokio::task::JoinSet;
 
 use crate::contender::{Case, Contender, Round, Waits};
 use crate::fastest_peer;
+use crate::nothing::Noop;
 
 /// How many tasks share how many connections, and how.
 #[derive(Debug, Clone, Copy)]
@@ -190,35 +191,6 @@ impl Peer for mobc::Pool<Noop> {
 
     async fn lease(&self) -> Self::Lease<'_> {
         self.get().await.unwrap()
-    }
-}
-
-/// Opens connections that are nothing.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Noop;
-
-impl Connector for Noop {
-    type Connection = ();
-    type Error = Infallible;
-
-    async fn connect(&self) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    async fn ping(&self, (): &mut ()) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    async fn reset(&self, (): &mut ()) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    async fn close(&self, (): ()) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    fn is_permanent(&self, error: &Infallible) -> bool {
-        match *error {}
     }
 }
 
