@@ -305,3 +305,6 @@ pub(crate) fn leaves_connection_known(error: &sqlx::Error) -> bool {
 pub(crate) fn sqlstate(error: &sqlx::Error) -> Option<Cow<'_, str>> {
     error.as_database_error()?.code()
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,12 +18,14 @@ use super::conn::Backend;
 /// What the server's statistics show as the name of a control connection, whatever the pool's is.
 pub(super) const CONTROL_NAME: &str = "poolproof-control";
 
-/// Ends those that live and are to be ended, and returns all that live. A backend leaves this view after
-/// its transaction has ended.
-const TERMINATE: &str = "select w.pid, w.started, case when w.ends then pg_terminate_backend(w.pid) end \
+/// Ends those that live and are to be ended, and returns all that live, and those of which it cannot be told:
+/// when a backend of another role was started is hidden from those who may not read everybody's
+/// statistics. A backend leaves this view after its transaction has ended.
+const TERMINATE: &str = "select w.pid, w.started, a.backend_start is null, \
+    case when w.ends and a.backend_start is not null then pg_terminate_backend(w.pid) end \
     from unnest($1::int4[], $2::int8[], $3::bool[]) as w (pid, started, ends), \
     lateral pg_stat_get_activity(w.pid) as a \
-    where (extract(epoch from a.backend_start) * 1000000)::int8 = w.started";
+    where coalesce((extract(epoch from a.backend_start) * 1000000)::int8, w.started) = w.started";
 
 /// The pause between two looks at whether a backend is gone. It doubles with every look up to the second.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
@@ -99,9 +101,10 @@ impl Fence {
                 .iter()
                 .map(|wanted| (wanted.backend, wanted.manner))
                 .collect();
-            let living = terminate(&mut control, &backends).await?;
+            // What is hidden is another role's, and those that are wanted are of the pool's own.
+            let Living { seen, hidden: _ } = terminate(&mut control, &backends).await?;
             for wanted in wanted {
-                if !living.contains(&wanted.backend) {
+                if !seen.contains(&wanted.backend) {
                     wanted.is_gone.store(true, Ordering::Release);
                     wanted.gone.notify_one();
                 }
@@ -157,11 +160,19 @@ pub(super) fn control_options(options: &PgConnectOptions) -> PgConnectOptions {
     options.clone().application_name(CONTROL_NAME)
 }
 
+/// The backends that have not come to their end.
+#[derive(Debug, Default)]
+pub(super) struct Living {
+    pub(super) seen: Vec<Backend>,
+    /// Processes with their ids, which may be others.
+    pub(super) hidden: Vec<Backend>,
+}
+
 /// Tells backends to end, in their manner; returns those that were still there.
 pub(super) async fn terminate(
     control: &mut PgConnection,
     backends: &[(Backend, Manner)],
-) -> sqlx::Result<Vec<Backend>> {
+) -> sqlx::Result<Living> {
     let mut pids: Vec<i32> = Vec::with_capacity(backends.len());
     let mut starts: Vec<i64> = Vec::with_capacity(backends.len());
     let mut ends: Vec<bool> = Vec::with_capacity(backends.len());
@@ -171,8 +182,14 @@ pub(super) async fn terminate(
         ends.push(*manner == Manner::Terminate);
     }
     let query = sqlx::query(TERMINATE).bind(pids).bind(starts).bind(ends);
-    let rows = control.fetch_all(query).await?;
-    rows.iter()
-        .map(|row| Ok(Backend::at(row.try_get(0)?, row.try_get(1)?)))
-        .collect()
+    let mut living = Living::default();
+    for row in control.fetch_all(query).await? {
+        let backend = Backend::at(row.try_get(0)?, row.try_get(1)?);
+        if row.try_get(2)? {
+            living.hidden.push(backend);
+        } else {
+            living.seen.push(backend);
+        }
+    }
+    Ok(living)
 }

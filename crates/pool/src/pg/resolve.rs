@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::PgConnector;
 use super::conn::{Asking, Backend, ServerIdentity};
 use super::error::{is_connection_error, sqlstate};
-use super::fence::{Manner, control_options, terminate};
+use super::fence::{Living, Manner, control_options, terminate};
 use crate::brief::brief;
 use crate::pool::Pool;
 
@@ -53,6 +53,13 @@ pub enum ResolveError {
     /// The user was not allowed to learn which server it was at the time.
     #[error("which server was to commit is not known")]
     Unidentified,
+    /// The backend's process belongs to another role than the one that asks, so that it cannot be told from a
+    /// later one with the same id. Ask with a pool of the role that was to commit.
+    #[error("process {pid} is another role's: only that role, or a monitor, can tell which it is")]
+    Hidden {
+        /// Its process id.
+        pid: i32,
+    },
     /// Another server answers at that address.
     #[error("another server answers: system {now}, not {then}")]
     OtherServer {
@@ -206,7 +213,14 @@ impl InDoubt {
         let crashed = then.compare(now)?;
         progress.is_connected = true;
         let wanted = [(self.backend, Manner::Terminate)];
-        while !terminate(&mut control, &wanted).await?.is_empty() {
+        loop {
+            let Living { seen, hidden } = terminate(&mut control, &wanted).await?;
+            if let [Backend { pid, .. }] = hidden[..] {
+                return Err(ResolveError::Hidden { pid }.into());
+            }
+            if seen.is_empty() {
+                break;
+            }
             sleep_until(Instant::now() + LOOK_AGAIN).await;
         }
         let resolution = match (question, self.xid) {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use poolproof_faults::Toxic;
 use poolproof_pool::{
-    Config, InDoubt, QueryError, Resolution, ResolveError, Transaction, TransactionError,
-    TransactionOptions,
+    Categorized, Config, InDoubt, PgConnector, Pool, QueryError, Resolution, ResolveError,
+    Transaction, TransactionError, TransactionOptions,
 };
 use poolproof_testbed::{Cluster, LocalConfig};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
@@ -120,7 +120,7 @@ async fn a_backend_with_the_same_id_and_another_start_is_left_alone() {
     let mut session = bench.pool.session().await.unwrap();
     let (backend, server) = {
         let connection = session.backend();
-        (connection, server_of(&bench).await)
+        (connection, server_of(&bench.cluster).await)
     };
     let mut namesake = backend;
     namesake.started -= Duration::from_micros(1);
@@ -134,8 +134,83 @@ async fn a_backend_with_the_same_id_and_another_start_is_left_alone() {
     assert_eq!(session.backend(), backend);
 }
 
-async fn server_of(bench: &Bench) -> Option<poolproof_pool::ServerIdentity> {
-    let pool = pool_on(bench.cluster.options(), one_connection());
+#[tokio::test]
+async fn a_fence_ends_the_backend_that_was_to_commit() {
+    let mut bench = Bench::single("resolve_fence").await;
+    let server = server_of(&bench.cluster).await;
+    let mut session = bench.pool.session().await.unwrap();
+    let backend = session.backend();
+    let in_doubt = InDoubt {
+        backend,
+        xid: None,
+        server,
+    };
+    in_doubt.fence(&bench.pool, WITHIN).await.unwrap();
+    let backends = bench.backends().await;
+    assert!(
+        backends.iter().all(|(pid, ..)| *pid != backend.pid),
+        "{backends:?}"
+    );
+    let error = session.execute("select 1").await.unwrap_err();
+    assert!(matches!(error, QueryError::Connection(_)), "{error:?}");
+}
+
+/// The server hides from other roles when a backend was started. Goal: what cannot be seen is not taken for
+/// gone, and what may be a stranger is not ended.
+#[tokio::test]
+async fn a_role_that_may_not_see_the_backend_does_not_take_it_for_gone() {
+    let (cluster, plain) = with_plain_role("grant pg_signal_backend to plain").await;
+    let owner = pool_on(cluster.options(), Config::default());
+    let in_doubt = InDoubt {
+        backend: owner.session().await.unwrap().backend(),
+        xid: None,
+        server: server_of(&cluster).await,
+    };
+    let error = in_doubt.fence(&plain, WITHIN).await.unwrap_err();
+    let pid = in_doubt.backend.pid;
+    assert!(
+        matches!(error, ResolveError::Hidden { pid: hidden } if hidden == pid),
+        "{error:?}"
+    );
+    let mut session = owner.session().await.unwrap();
+    session.execute("select 1").await.unwrap();
+    assert_eq!(session.backend(), in_doubt.backend);
+}
+
+/// Goal: what asking again cannot change is told at once, and not at the deadline; and no refusal is taken
+/// for an answer.
+#[tokio::test]
+async fn a_server_that_refuses_is_not_asked_again() {
+    for function in ["pg_terminate_backend", "pg_xact_status"] {
+        let revoke = format!("revoke execute on function {function} from public");
+        let (cluster, plain) = with_plain_role(&revoke).await;
+        let in_doubt = InDoubt {
+            backend: plain.session().await.unwrap().backend(),
+            xid: Some(3),
+            server: server_of(&cluster).await,
+        };
+        let error = in_doubt.resolve(&plain, WITHIN).await.unwrap_err();
+        let ResolveError::Refused(cause) = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(cause.sqlstate().as_deref(), Some("42501"), "{cause}");
+        assert!(cause.to_string().contains(function), "{cause}");
+    }
+}
+
+/// A server with a role that may do little, a pool of which is returned.
+async fn with_plain_role(grants: &str) -> (Cluster, Pool<PgConnector>) {
+    let cluster = Cluster::start(LocalConfig::default()).await.unwrap();
+    let mut admin = cluster.options().connect().await.unwrap();
+    let role = format!("create role plain login password 'plain'; {grants}");
+    let role = sqlx::raw_sql(AssertSqlSafe(role));
+    admin.execute(role).await.unwrap();
+    let options = cluster.options().username("plain").password("plain");
+    (cluster, pool_on(options, Config::default()))
+}
+
+async fn server_of(cluster: &Cluster) -> Option<poolproof_pool::ServerIdentity> {
+    let pool = pool_on(cluster.options(), one_connection());
     let lease = pool.acquire().await.unwrap();
     lease.get().server()
 }
@@ -143,7 +218,7 @@ async fn server_of(bench: &Bench) -> Option<poolproof_pool::ServerIdentity> {
 #[tokio::test]
 async fn what_cannot_be_told_has_a_name() {
     let bench = Bench::single("resolve_names").await;
-    let server = server_of(&bench).await.unwrap();
+    let server = server_of(&bench.cluster).await.unwrap();
     let known = InDoubt {
         backend: poolproof_pool::Backend {
             pid: 1,
@@ -200,7 +275,7 @@ async fn what_cannot_be_told_has_a_name() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_unreachable_with_the_cause() {
     let bench = Bench::single("resolve_nobody").await;
-    let server = server_of(&bench).await;
+    let server = server_of(&bench.cluster).await;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
@@ -262,17 +337,8 @@ async fn after_a_crash_a_committed_namesake_is_not_believed() {
 /// server is asked and refuses once, and not for every connection.
 #[tokio::test]
 async fn a_user_who_may_not_ask_which_server_it_is_connects_all_the_same() {
-    let cluster = Cluster::start(LocalConfig::default()).await.unwrap();
-    let mut admin = cluster.options().connect().await.unwrap();
-    admin
-        .execute(sqlx::raw_sql(
-            "create role plain login password 'plain'; \
-             revoke execute on function pg_control_system() from public",
-        ))
-        .await
-        .unwrap();
-    let options = cluster.options().username("plain").password("plain");
-    let pool = pool_on(options, Config::default());
+    let revoke = "revoke execute on function pg_control_system() from public";
+    let (cluster, pool) = with_plain_role(revoke).await;
     let leases = [
         pool.acquire().await.unwrap(),
         pool.acquire().await.unwrap(),

@@ -156,6 +156,26 @@ async fn one_reaper_watches_for_as_long_as_there_are_connections() {
     assert!(registry.add(&track(3)));
 }
 
+/// Without a reaper nobody else looks through them.
+#[test]
+fn connections_that_are_gone_are_forgotten_when_another_comes() {
+    let registry = Registry::default();
+    for pid in 1..=100 {
+        registry.add(&track(pid));
+    }
+    let last = track(101);
+    registry.add(&last);
+    assert_eq!(registry.lock().tracks.len(), 1);
+}
+
+/// A text may hold secrets wherever it is shown.
+#[test]
+fn a_debug_output_shows_the_words_of_a_statement_and_no_value() {
+    let mut text = Text::EMPTY;
+    text.set("select 's3cret' from t");
+    assert_eq!(format!("{text:?}"), r#"Some("select ? from t")"#);
+}
+
 #[test]
 fn long_texts_are_cut_between_characters() {
     let mut text = Text::EMPTY;
