@@ -89,6 +89,14 @@ impl Meters {
         self.record(&self.queue_wait, took);
     }
 
+    /// An acquire was served at once.
+    #[inline]
+    pub(crate) fn no_queue_wait(&self) {
+        if self.durations {
+            self.queue_wait.record_none();
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn queue_wait_so_far(&self) -> HistogramSnapshot {
         self.queue_wait.snapshot()

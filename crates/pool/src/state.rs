@@ -406,7 +406,7 @@ impl<C, W, E: Clone> State<C, W, E> {
             None => (None, false),
             Some(_) => (conn.expires, conn.marked),
         };
-        let holder = self.holders.insert(Lent {
+        let holder = self.holders.insert(|| Lent {
             held: HeldSince {
                 location: asker.location,
                 since: now,

@@ -38,8 +38,10 @@ const BUCKETS: usize = BOUNDS.len() + 1;
 /// One for each thread that has a shard to itself, and the last for all others.
 const SHARDS: usize = 9;
 
-/// What counts as no longer than this, a year, so that no sum overflows.
-const LONGEST: u64 = 365 * 86_400 * 1_000_000_000;
+/// What is longer counts as this, a year and less than a second more, so that no sum overflows.
+const LONGEST: u64 = 365 * 86_400 * NANOS_PER_SEC;
+
+const NANOS_PER_SEC: u64 = 1_000_000_000;
 
 /// A histogram that threads write to.
 #[derive(Debug)]
@@ -69,9 +71,21 @@ impl Histogram {
 
     /// Records one duration.
     pub(crate) fn record(&self, took: Duration) {
-        let nanos = u64::try_from(took.as_nanos()).map_or(LONGEST, |nanos| nanos.min(LONGEST));
+        let secs = took.as_secs().min(LONGEST / NANOS_PER_SEC);
+        let nanos = secs * NANOS_PER_SEC + u64::from(took.subsec_nanos());
+        self.add(bucket_of(nanos), nanos);
+    }
+
+    /// Records that something took no time.
+    #[inline]
+    pub(crate) fn record_none(&self) {
+        self.add(0, 0);
+    }
+
+    #[inline]
+    fn add(&self, bucket: usize, nanos: u64) {
         let shard = shard();
-        let bucket = &self.shards[shard].buckets[bucket_of(nanos)];
+        let bucket = &self.shards[shard].buckets[bucket];
         if shard == SHARED {
             bucket.count.fetch_add(1, Ordering::Relaxed);
             bucket.nanos.fetch_add(nanos, Ordering::Relaxed);
@@ -275,6 +289,14 @@ mod tests {
             Some(&4),
             "the longest are beyond all bounds"
         );
+    }
+
+    #[test]
+    fn what_took_no_time_counts_as_a_duration_of_zero() {
+        let (none, zero) = (Histogram::new(), Histogram::new());
+        none.record_none();
+        zero.record(Duration::ZERO);
+        assert_eq!(none.snapshot(), zero.snapshot());
     }
 
     #[test]

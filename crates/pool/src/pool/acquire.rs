@@ -3,6 +3,7 @@
 mod check;
 mod refusal;
 mod task;
+mod turn;
 
 use std::fmt;
 use std::future::Future;
@@ -13,6 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+use tokio::task::coop;
 use tokio::time::{Sleep, sleep_until};
 use tracing::Span;
 
@@ -335,9 +337,15 @@ impl<C: Connector> Future for Acquire<C> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let coop = ready!(tokio::task::coop::poll_proceed(cx));
+        let charge = if turn::is_charged() {
+            Some(ready!(coop::poll_proceed(cx)))
+        } else {
+            None
+        };
         let outcome = ready!(this.advance(cx));
-        coop.made_progress();
+        if let Some(charge) = charge {
+            charge.made_progress();
+        }
         Poll::Ready(outcome)
     }
 }

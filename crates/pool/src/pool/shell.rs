@@ -232,14 +232,21 @@ impl<C, E: Clone> Shell<C, E> {
                 }
                 None
             }
-            Err(granted) => {
-                let mut actions = books.put(granted, now);
-                drop(books);
-                wake_all(&mut actions);
-                Some(actions)
-            }
+            Err(granted) => Some(put_thoroughly(books, granted, now)),
         }
     }
+}
+
+#[cold]
+fn put_thoroughly<C, E: Clone>(
+    mut books: MutexGuard<'_, State<C, Waker, E>>,
+    granted: Granted<C>,
+    now: Instant,
+) -> Actions<C, Waker> {
+    let mut actions = books.put(granted, now);
+    drop(books);
+    wake_all(&mut actions);
+    actions
 }
 
 /// Wakes and drops all wakers. Must be called without the lock.

@@ -301,7 +301,7 @@ async fn a_hot_loop_yields_to_its_neighbours() {
     drop(pool.acquire().await.unwrap());
     let turns = std::sync::atomic::AtomicUsize::new(0);
     let hot = async {
-        for _ in 0..1000 {
+        for _ in 0..10_000 {
             drop(pool.acquire().await.unwrap());
         }
     };

@@ -70,7 +70,7 @@ impl<C, W, E> Queue<C, W, E> {
         asker: Asker,
         deadline: Option<Instant>,
     ) -> WaiterKey {
-        let key = self.waiters.insert(Waiter {
+        let key = self.waiters.insert(|| Waiter {
             slot: Slot::Waiting(waker),
             asker,
             deadline,
@@ -92,7 +92,7 @@ impl<C, W, E> Queue<C, W, E> {
         asker: Asker,
         deadline: Option<Instant>,
     ) -> WaiterKey {
-        let key = self.waiters.insert(Waiter {
+        let key = self.waiters.insert(|| Waiter {
             slot: Slot::Waiting(waker),
             asker,
             deadline,

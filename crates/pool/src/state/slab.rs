@@ -47,18 +47,20 @@ impl<T> Slab<T> {
         }
     }
 
+    /// Puts in what `make` returns: it is made in its place, and not copied there.
+    ///
     /// # Panics
     /// With 2^32 - 1 values there is no key left.
     #[inline]
-    pub(crate) fn insert(&mut self, value: T) -> Key {
+    pub(crate) fn insert(&mut self, make: impl FnOnce() -> T) -> Key {
         let key = self.free;
         let Some(slot) = self.slots.get_mut(key as usize) else {
-            return self.grow(value);
+            return self.grow(make());
         };
         let Slot::Free { next } = *slot else {
             panic!("bug: a slot that is in use is on the list of free ones")
         };
-        *slot = Slot::Used(value);
+        *slot = Slot::Used(make());
         self.free = next;
         self.used += 1;
         key
@@ -84,6 +86,16 @@ impl<T> Slab<T> {
             }
             Slot::Free { .. } => panic!("bug: no value at this key"),
         }
+    }
+
+    /// Removes a value that nobody wants to see.
+    #[inline]
+    pub(crate) fn discard(&mut self, key: Key) {
+        let slot = &mut self.slots[key as usize];
+        assert!(matches!(slot, Slot::Used(_)), "bug: no value at this key");
+        *slot = Slot::Free { next: self.free };
+        self.free = key;
+        self.used -= 1;
     }
 
     #[inline]

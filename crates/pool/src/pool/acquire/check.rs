@@ -108,11 +108,15 @@ impl<C: Connector> Acquire<C> {
     /// takes to notice is time in which it holds the connection.
     #[inline]
     fn note_lease(&self, lease: &Lease<C>) {
-        let waited = self.waited(lease.since());
-        lease.meters().queue_wait(waited);
+        if self.begun == Some(lease.since()) {
+            lease.meters().no_queue_wait();
+        } else {
+            lease.meters().queue_wait(self.waited(lease.since()));
+        }
         if let Some(rare) = &self.rare
             && !rare.span.is_disabled()
         {
+            let waited = self.waited(lease.since());
             rare.span.record("wait_us", micros(waited));
             rare.span.record("pid", lease.pid());
             rare.span.record("outcome", "ok");
