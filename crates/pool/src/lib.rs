@@ -46,6 +46,7 @@ mod hooks;
 mod metrics;
 mod pg;
 mod pool;
+mod span;
 mod state;
 mod url;
 

@@ -4,10 +4,13 @@
 //! the listener is being installed can make tracing believe that nobody listens.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use poolproof_pool::{Config, PgConnector, Pool, Transaction};
+use futures_util::FutureExt;
+use poolproof_pool::{Config, PgConnector, Pool, QueryError, Transaction};
 use poolproof_testbed::{Cluster, LocalConfig};
 use sqlx::{ConnectOptions, Executor};
+use tokio::sync::Notify;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -135,24 +138,41 @@ async fn spans_tell_waits_pids_and_outcomes_and_no_sql_and_no_password() {
         .await
         .unwrap();
     drop(session);
+    let held = pool.session().await.unwrap();
+    let refused = pool.acquire().within(Duration::ZERO).await;
+    refused.map(drop).unwrap_err();
+    assert!(pool.acquire().now_or_never().is_none());
+    drop(held);
+    let mut session = pool.session().await.unwrap();
+    let begun = Notify::new();
+    let never = session.transaction(async |_: &mut Transaction<'_>| {
+        begun.notify_one();
+        std::future::pending::<Result<(), QueryError>>().await
+    });
+    tokio::select! {
+        ended = never => panic!("{ended:?}"),
+        () = begun.notified() => {}
+    }
+    drop(session);
+    // Comes after the reset.
     drop(pool.session().await.unwrap());
     drop(guard);
 
     assert_eq!(heard.values("connect", "pid"), [pid.as_str()]);
     assert_eq!(heard.values("connect", "outcome"), ["\"ok\""]);
-    assert_eq!(heard.values("acquire", "pid"), [pid.as_str(), pid.as_str()]);
-    assert_eq!(heard.values("acquire", "wait_us").len(), 2);
-    assert_eq!(heard.values("acquire", "outcome"), ["\"ok\"", "\"ok\""]);
+    assert_eq!(heard.values("acquire", "pid"), [pid.as_str(); 4]);
+    assert_eq!(heard.values("acquire", "wait_us").len(), 5);
     assert_eq!(
-        heard.values("transaction", "pid"),
-        [pid.as_str(), pid.as_str()]
+        heard.values("acquire", "outcome"),
+        ["ok", "ok", "exhausted", "dropped", "ok", "ok"].map(|outcome| format!("{outcome:?}"))
     );
+    assert_eq!(heard.values("transaction", "pid"), [pid.as_str(); 3]);
     assert_eq!(
         heard.values("transaction", "outcome"),
-        ["\"committed\"", "\"rolled back\""]
+        ["committed", "rolled back", "dropped"].map(|outcome| format!("{outcome:?}"))
     );
-    assert_eq!(heard.values("reset", "pid"), [pid.as_str()]);
-    assert_eq!(heard.values("reset", "outcome"), ["\"ok\""]);
+    assert_eq!(heard.values("reset", "pid"), [pid.as_str(); 2]);
+    assert_eq!(heard.values("reset", "outcome"), ["\"ok\""; 2]);
     let everything = heard.lines.lock().unwrap().join("\n");
     for secret in ["xyzzy", "plugh", "plover", "insert"] {
         assert!(!everything.contains(secret), "{secret} is in\n{everything}");

@@ -351,6 +351,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_error_says_how_often_it_was_tried() {
+        let failed = |attempts| {
+            let cause = TransactionError::<QueryError>::RollbackOnly;
+            RetryError::AttemptsExhausted { attempts, cause }.to_string()
+        };
+        assert_eq!(failed(1), "the only attempt failed");
+        assert_eq!(failed(3), "all 3 attempts failed");
+    }
+
+    #[test]
     fn an_error_can_pass_when_the_last_attempts_can() {
         let exhausted = |cause: TransactionError<QueryError>| {
             RetryError::AttemptsExhausted { attempts: 3, cause }.is_retryable()

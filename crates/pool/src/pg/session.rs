@@ -16,6 +16,7 @@ use super::track::Reaped;
 use super::transaction::Transaction;
 use crate::error::ErrorKind;
 use crate::pool::{Fate, Lease};
+use crate::span::OutcomeSpan;
 
 /// A connection with a transaction scope. Made from a lease, and ends like one.
 ///
@@ -132,9 +133,10 @@ impl Session {
         F: AsyncFnOnce(&mut Transaction<'_>) -> Result<T, E>,
     {
         let span = debug_span!("transaction", pid = self.backend().pid, outcome = Empty);
+        let mut span = OutcomeSpan::from(span);
         let ended = self.run_transaction(options, work);
-        let ended = ended.instrument(span.clone()).await;
-        span.record("outcome", outcome(&ended));
+        let ended = ended.instrument(span.span().clone()).await;
+        span.end(outcome(&ended));
         ended
     }
 

@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::task::coop;
 use tokio::time::{Sleep, sleep_until};
-use tracing::Span;
 
 use super::lease::Lease;
 use super::shell::{Answer, Ask, Quick, Wait};
@@ -24,6 +23,7 @@ use super::vet::Vetting;
 use super::{Share, Snapshot, now};
 use crate::connector::Connector;
 use crate::error::AcquireError;
+use crate::span::OutcomeSpan;
 use crate::state::{Asked, Asker, Expired, Found, Granted, Place, Shortage, WaiterKey};
 
 /// Waits for a lease. Returned by [`Pool::acquire`](crate::Pool::acquire), which says all about it.
@@ -52,7 +52,7 @@ struct Rare<C: Connector> {
     timer: Option<Pin<Box<Sleep>>>,
     /// Connections that the hook did not want.
     rejected: u8,
-    span: Span,
+    span: OutcomeSpan,
 }
 
 impl<C: Connector> Rare<C> {
@@ -63,7 +63,7 @@ impl<C: Connector> Rare<C> {
             vetting: None,
             timer: None,
             rejected: 0,
-            span: Span::none(),
+            span: OutcomeSpan::none(),
         })
     }
 }

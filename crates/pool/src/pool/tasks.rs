@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 use tracing::field::Empty;
-use tracing::{Instrument, Span, debug_span};
+use tracing::{Instrument, debug_span};
 
 use super::{Fate, Inner, Phase, holder_at, now};
 use crate::connector::{Connector, Ending};
 use crate::critical::Critical;
 use crate::error::ConnectError;
 use crate::hooks::{self, LeakEvent};
+use crate::span::OutcomeSpan;
 use crate::state::{Actions, Conn, Failure, Leak, Mode, Opened, Reason, Severity};
 
 impl<C: Connector> Inner<C> {
@@ -98,7 +99,7 @@ impl<C: Connector> Inner<C> {
         let slot = OpeningSlot {
             inner: Some(Arc::clone(self)),
             generation,
-            span: span.clone(),
+            span: span.clone().into(),
         };
         let attempt = async move {
             let inner = slot.inner();
@@ -176,7 +177,7 @@ impl<C: Connector> Inner<C> {
             .as_ref()
             .and_then(|conn| self.connector.pid(&conn.value));
         let span = debug_span!("reset", pool = self.config.name, pid, outcome = Empty);
-        let recorded = span.clone();
+        let mut told = OutcomeSpan::from(span.clone());
         let attempt = async move {
             let inner = slot.inner();
             let Some(conn) = &mut slot.conn else { return };
@@ -184,14 +185,14 @@ impl<C: Connector> Inner<C> {
             let reset = timeout(inner.config.reset_timeout, reset);
             match until(Phase::CutShort, inner.phase.subscribe(), reset).await {
                 Some(Ok(Ok(()))) => {
-                    recorded.record("outcome", "ok");
+                    told.end("ok");
                     slot.restore();
                 }
                 Some(Ok(Err(Unfit))) => {
-                    recorded.record("outcome", "failed");
+                    told.end("failed");
                 }
                 Some(Err(_)) => {
-                    recorded.record("outcome", "timed out");
+                    told.end("timed out");
                     tracing::warn!("a connection could not be reset in time; closing it");
                     // The server may still be busy with what the reset waited for.
                     let conn = slot.conn.take().expect("bug: the connection is gone");
@@ -313,7 +314,7 @@ struct OpeningSlot<C: Connector> {
     /// None once the outcome was reported.
     inner: Option<Arc<Inner<C>>>,
     generation: u64,
-    span: Span,
+    span: OutcomeSpan,
 }
 
 impl<C: Connector> OpeningSlot<C> {
@@ -323,7 +324,7 @@ impl<C: Connector> OpeningSlot<C> {
 
     fn opened(mut self, value: C::Connection, begun: Instant) {
         self.span.record("pid", self.inner().connector.pid(&value));
-        self.span.record("outcome", "ok");
+        self.span.end("ok");
         let inner = self.inner.take().expect("bug: outcome reported twice");
         let now = now();
         inner.meters.connect(now.saturating_duration_since(begun));
@@ -338,7 +339,7 @@ impl<C: Connector> OpeningSlot<C> {
     }
 
     fn failed(mut self, error: ConnectError<C::Error>, severity: Severity) {
-        self.span.record("outcome", "failed");
+        self.span.end("failed");
         let inner = self.inner.take().expect("bug: outcome reported twice");
         report_failure(&inner, error, severity);
     }
@@ -347,7 +348,7 @@ impl<C: Connector> OpeningSlot<C> {
 impl<C: Connector> Drop for OpeningSlot<C> {
     fn drop(&mut self) {
         if let Some(inner) = self.inner.take() {
-            self.span.record("outcome", "abandoned");
+            self.span.end("abandoned");
             report_failure(&inner, ConnectError::Abandoned, Severity::Transient);
         }
     }

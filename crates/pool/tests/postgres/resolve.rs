@@ -353,6 +353,21 @@ async fn a_user_who_may_not_ask_which_server_it_is_connects_all_the_same() {
     assert_eq!(refusals, 1, "{log}");
 }
 
+/// What is not a refusal may be gone the next time, and must not cost the knowledge of all connections.
+#[tokio::test]
+async fn a_server_that_fails_to_say_which_one_it_is_is_asked_again() {
+    let fails_at_first = "create schema first; create sequence first.calls; \
+         grant usage on schema first to plain; grant usage on sequence first.calls to plain; \
+         create function first.pg_control_system(out system_identifier int8) language plpgsql as \
+         $$ begin if nextval('first.calls') = 1 then raise 'not now'; end if; \
+         system_identifier = 7; end $$; \
+         alter role plain set search_path = first, pg_catalog";
+    let (_cluster, pool) = with_plain_role(fails_at_first).await;
+    let lease = pool.acquire().await.unwrap();
+    let system = lease.get().server().map(|server| server.system);
+    assert_eq!(system, Some(7));
+}
+
 /// Kills a backend, upon which the server ends all others and recovers.
 async fn crash(cluster: &Cluster, pid: i32) {
     let mut admin = cluster.options().connect().await.unwrap();

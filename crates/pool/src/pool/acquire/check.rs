@@ -107,20 +107,24 @@ impl<C: Connector> Acquire<C> {
     /// Measures a wait that ended with a lease: at the hand-over of its connection, because what the task
     /// takes to notice is time in which it holds the connection.
     #[inline]
-    fn note_lease(&self, lease: &Lease<C>) {
+    fn note_lease(&mut self, lease: &Lease<C>) {
         if self.begun == Some(lease.since()) {
             lease.meters().no_queue_wait();
         } else {
             lease.meters().queue_wait(self.waited(lease.since()));
         }
-        if let Some(rare) = &self.rare
-            && !rare.span.is_disabled()
-        {
-            let waited = self.waited(lease.since());
-            rare.span.record("wait_us", micros(waited));
-            rare.span.record("pid", lease.pid());
-            rare.span.record("outcome", "ok");
+        if self.is(|rare| !rare.span.is_silent()) {
+            self.tell_lease(lease);
         }
+    }
+
+    #[cold]
+    fn tell_lease(&mut self, lease: &Lease<C>) {
+        let waited = self.waited(lease.since());
+        let span = &mut self.rare().span;
+        span.record("wait_us", micros(waited));
+        span.record("pid", lease.pid());
+        span.end("ok");
     }
 
     #[inline]
@@ -141,23 +145,23 @@ impl<C: Connector> Acquire<C> {
             outcome = Empty,
         );
         if !span.is_disabled() {
-            self.rare().span = span;
+            self.rare().span = span.into();
         }
     }
 
     #[cold]
     pub(super) fn note_refusal(&mut self, error: &AcquireError<C::Error>) {
+        let kind = error.kind();
+        let waited = self.waited(now());
+        if let Some(rare) = &mut self.rare {
+            rare.span.record("wait_us", micros(waited));
+            rare.span.end(kind.as_str());
+        }
         if self.is(|rare| rare.sparing) {
             return;
         }
-        let kind = error.kind();
-        let waited = self.waited(now());
         self.inner().meters.queue_wait(waited);
         self.inner().meters.error(kind);
-        if let Some(rare) = &self.rare {
-            rare.span.record("wait_us", micros(waited));
-            rare.span.record("outcome", kind.as_str());
-        }
     }
 }
 
