@@ -227,12 +227,12 @@ impl Config {
         Some(u64::from(self.pool_size) + overflow)
     }
 
-    /// Returns how often somebody must look at what the connections have come to; none when nothing
-    /// changes with time alone.
-    pub(crate) fn housekeeping(&self) -> Option<Duration> {
+    /// Returns how often somebody must look at what the connections of a pool of this size have come to; none
+    /// when nothing changes with time alone.
+    pub(crate) fn housekeeping(&self, pool_size: u32) -> Option<Duration> {
         let linger = (!self.overflow_linger.is_zero()).then(|| self.overflow_linger / 4);
         let pauses = [
-            self.pool_recycle.map(|life| life / 3 / self.pool_size),
+            self.pool_recycle.map(|life| life / 3 / pool_size),
             self.idle_timeout.map(|timeout| timeout / 4),
             self.leak_threshold.map(|threshold| threshold / 2),
             linger,
@@ -456,11 +456,11 @@ mod tests {
     #[test]
     fn somebody_looks_often_enough_for_what_is_set_and_never_otherwise() {
         let secs = Duration::from_secs;
-        assert_eq!(Config::default().housekeeping(), None);
+        assert_eq!(Config::default().housekeeping(5), None);
         let set = |change: fn(&mut Config)| {
             let mut config = Config::default();
             change(&mut config);
-            config.housekeeping().unwrap()
+            config.housekeeping(config.pool_size).unwrap()
         };
         let recycle = set(|config| config.pool_recycle = Some(Duration::from_secs(120)));
         assert_eq!(recycle, secs(8), "half of the space between two");

@@ -70,7 +70,7 @@ impl<C: Connector> Inner<C> {
 
     /// Looks at what the connections have come to, now and then, if there is anything to look for.
     pub(super) fn spawn_housekeeper(self: &Arc<Self>) {
-        let Some(pause) = self.config.housekeeping() else {
+        let Some(mut pause) = self.config.housekeeping(self.config.pool_size) else {
             return;
         };
         // Weak, so that it does not keep a dropped pool alive.
@@ -85,6 +85,8 @@ impl<C: Connector> Inner<C> {
                     return;
                 };
                 inner.change(|books| books.sweep(now()));
+                let (pool_size, _) = inner.shell.read(|books| books.counts().sizes);
+                pause = inner.config.housekeeping(pool_size).unwrap_or(pause);
             }
         });
     }
