@@ -6,6 +6,7 @@ mod control;
 mod deadline;
 mod error;
 mod fence;
+mod listing;
 mod options;
 mod reaper;
 mod resolve;
@@ -29,13 +30,13 @@ use tokio::task::AbortHandle;
 
 pub use conn::{Backend, PgConn, ServerIdentity};
 pub use error::{QueryError, SavepointError, TransactionError};
+pub use listing::{Activity, OpenSession, OpenTransaction, Reaped, Stale};
 pub use options::{Isolation, TransactionOptions};
 pub use resolve::{InDoubt, Resolution, ResolveError};
 pub use retry::{Attempt, Attempted, RetryError, RetryPolicy};
 pub use session::Session;
 pub use settings::{Abandoned, ResetMode, ServerTimeouts, SessionConfig, SessionConfigError};
 pub use summary::Summary;
-pub use track::{Activity, OpenSession, OpenTransaction, Reaped, Stale};
 pub use transaction::Transaction;
 
 use crate::connector::{Connector, Ending};

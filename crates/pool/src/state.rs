@@ -11,6 +11,7 @@
 
 #[cfg(test)]
 mod audit;
+mod conn;
 mod deadline;
 mod gate;
 mod idle;
@@ -24,18 +25,18 @@ mod terms;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use conn::Lent;
+pub(crate) use conn::{Conn, Granted, HolderKey, Known, Opened, Ready};
 pub(crate) use gate::Backoff;
 use gate::Gate;
 use idle::Idle;
 use queue::{Queue, Slot};
 pub(crate) use quick::Queued;
 use slab::Slab;
-use terms::Lent;
 pub use terms::Mode;
 pub(crate) use terms::{
-    Actions, Asked, Asker, Conn, Counts, Expired, Failure, Found, Granted, HeldSince, HolderKey,
-    Known, Leak, Limits, Opened, Order, Place, Ready, Reason, Refusal, Request, Severity, Shortage,
-    Totals, WaiterKey,
+    Actions, Asked, Asker, Counts, Expired, Failure, Found, HeldSince, Leak, Limits, Order, Place,
+    Reason, Refusal, Request, Severity, Shortage, Totals, WaiterKey,
 };
 
 /// The newest connect times that are kept for [`State::take_connect_times`].

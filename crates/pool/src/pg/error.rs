@@ -6,9 +6,9 @@ use std::time::Duration;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use thiserror::Error;
 
+use super::listing::Reaped;
 use super::resolve::InDoubt;
 use super::settings::SessionConfigError;
-use super::track::Reaped;
 use crate::brief::brief;
 use crate::error::{Categorized, ErrorKind};
 

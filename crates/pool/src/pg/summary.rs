@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::PgConnector;
-use super::track::OpenSession;
+use super::listing::OpenSession;
 use crate::brief::brief;
 use crate::pool::{Pool, Snapshot};
 

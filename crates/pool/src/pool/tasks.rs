@@ -3,6 +3,8 @@
 //! Each task owns a guard that reports its end to the books in `drop`, so that a slot comes back also
 //! when the task panics, is aborted, or never runs because the runtime is gone.
 
+mod slots;
+
 use std::error::Error;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -16,11 +18,11 @@ use tracing::{Instrument, debug_span};
 
 use super::{Fate, Inner, Phase, holder_at, now};
 use crate::connector::{Connector, Ending};
-use crate::critical::Critical;
 use crate::error::ConnectError;
 use crate::hooks::{self, LeakEvent};
 use crate::span::OutcomeSpan;
-use crate::state::{Actions, Conn, Failure, Leak, Mode, Opened, Reason, Severity};
+use crate::state::{Actions, Conn, Leak, Reason, Severity};
+use slots::{ClosingSlot, OpeningSlot};
 
 impl<C: Connector> Inner<C> {
     /// Performs what a transition ordered, but for the wakes.
@@ -308,116 +310,6 @@ pub(super) async fn until<T>(
             None
         }
         done = work => Some(done),
-    }
-}
-
-/// A connection being opened.
-struct OpeningSlot<C: Connector> {
-    /// None once the outcome was reported.
-    inner: Option<Arc<Inner<C>>>,
-    generation: u64,
-    span: OutcomeSpan,
-}
-
-impl<C: Connector> OpeningSlot<C> {
-    fn inner(&self) -> Arc<Inner<C>> {
-        Arc::clone(self.inner.as_ref().expect("bug: outcome reported twice"))
-    }
-
-    fn opened(mut self, value: C::Connection, begun: Instant) {
-        self.span.record("pid", self.inner().connector.pid(&value));
-        self.span.end("ok");
-        let inner = self.inner.take().expect("bug: outcome reported twice");
-        let now = now();
-        inner.meters.connect(now.saturating_duration_since(begun));
-        inner.told.up();
-        let opened = Opened {
-            value,
-            generation: self.generation,
-            begun,
-            jitter: jitter(),
-        };
-        inner.change(|books| books.opened(opened, now));
-    }
-
-    fn failed(mut self, error: ConnectError<C::Error>, severity: Severity) {
-        self.span.end("failed");
-        let inner = self.inner.take().expect("bug: outcome reported twice");
-        report_failure(&inner, error, severity);
-    }
-}
-
-impl<C: Connector> Drop for OpeningSlot<C> {
-    fn drop(&mut self) {
-        if let Some(inner) = self.inner.take() {
-            self.span.end("abandoned");
-            report_failure(&inner, ConnectError::Abandoned, Severity::Transient);
-        }
-    }
-}
-
-fn report_failure<C: Connector>(
-    inner: &Arc<Inner<C>>,
-    error: ConnectError<C::Error>,
-    severity: Severity,
-) {
-    tracing::debug!(%error, ?severity, "a connection could not be opened");
-    let failure = Failure {
-        error: error.clone(),
-        severity,
-        jitter: jitter(),
-    };
-    let counts = inner.change_and_tell(|books| {
-        let actions = books.open_failed(failure, now());
-        (books.counts(), actions)
-    });
-    let ended = matches!(error, ConnectError::Abandoned) || counts.mode == Mode::Closed;
-    if counts.out + counts.idle == 0 && !ended && inner.told.down() {
-        let cause = Arc::new(error);
-        inner.hooks.tell(&Critical::PoolDown { cause });
-    }
-}
-
-/// A connection being reset or closed. Its slot stays taken until this is dropped.
-struct ClosingSlot<C: Connector> {
-    /// None once the connection went back.
-    inner: Option<Arc<Inner<C>>>,
-    conn: Option<Conn<C::Connection>>,
-    /// Why it is closed, unless that was counted when it was ordered.
-    reason: Option<Reason>,
-}
-
-impl<C: Connector> ClosingSlot<C> {
-    fn new(inner: &Arc<Inner<C>>, conn: Conn<C::Connection>, reason: Option<Reason>) -> Self {
-        Self {
-            inner: Some(Arc::clone(inner)),
-            conn: Some(conn),
-            reason,
-        }
-    }
-
-    fn inner(&self) -> Arc<Inner<C>> {
-        Arc::clone(self.inner.as_ref().expect("bug: slot freed twice"))
-    }
-
-    fn restore(mut self) {
-        let inner = self.inner.take().expect("bug: slot freed twice");
-        let conn = self.conn.take().expect("bug: nothing to restore");
-        inner.change(|books| books.restore(conn, now()));
-    }
-}
-
-impl<C: Connector> Drop for ClosingSlot<C> {
-    fn drop(&mut self) {
-        if let Some(inner) = self.inner.take() {
-            // The socket goes first: a slot is not free while its connection exists.
-            drop(self.conn.take());
-            let reason = self.reason;
-            inner.change(|books| match reason {
-                None => books.closed(now()),
-                Some(reason) => books.lost(reason, now()),
-            });
-        }
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::conn::Lent;
 use super::slab::Key;
-use super::terms::Lent;
 use super::{Actions, Known, Leak, Limits, Mode, Reason, State};
 
 impl Limits {

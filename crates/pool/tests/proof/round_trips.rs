@@ -1,13 +1,18 @@
 //! What the pool and the session add to the traffic: nothing.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use poolproof_pool::{Config, PgConnector, Pool, Transaction};
 use sqlx::postgres::PgSslMode;
 use sqlx::{ConnectOptions, Connection, Executor};
+use tokio::time::timeout;
 
 use crate::cluster::cluster;
-use crate::relay::Relay;
+use crate::relay::{Cut, Relay};
+
+/// Long enough for anything but a hang.
+const WITHIN: Duration = Duration::from_secs(30);
 
 const INSERT: &str = "insert into round_trips values (1)";
 
@@ -51,6 +56,22 @@ async fn a_session_adds_no_round_trip_to_a_statement_or_a_transaction() {
     let nothing = counted(&relay, async || drop(pool.session().await.unwrap()));
     assert_eq!(nothing.await, 0);
     dedicated.close().await.unwrap();
+}
+
+/// A socket that just closes leaves the server to guess whether the client has crashed.
+#[tokio::test]
+async fn a_connection_that_is_closed_says_goodbye() {
+    let cluster = cluster().await;
+    let server = SocketAddr::from((Ipv4Addr::LOCALHOST, cluster.port()));
+    let relay = Relay::start(server).await;
+    let options = cluster.options().port(relay.port());
+    let options = options.ssl_mode(PgSslMode::Disable);
+    let pool = Pool::new(PgConnector::new(options), Config::default()).unwrap();
+    drop(pool.session().await.unwrap());
+    relay.arm(1, Cut::After);
+    let goodbye = timeout(WITHIN, relay.stopped());
+    let (_closed, goodbye) = tokio::join!(pool.close(WITHIN), goodbye);
+    goodbye.unwrap();
 }
 
 async fn counted(relay: &Relay, work: impl AsyncFnOnce()) -> u64 {
