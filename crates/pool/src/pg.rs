@@ -301,3 +301,26 @@ impl Pool<PgConnector> {
         Some(tag.pool().to_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connector_tells_how_it_is_set_up_and_shows_no_password() {
+        let options = PgConnectOptions::new_without_pgpass();
+        let options = options.host("db.shop").username("app").password("s3cret");
+        let config = SessionConfig {
+            reset: ResetMode::Clean,
+            ..SessionConfig::default()
+        };
+        let connector = PgConnector::configured(options, config).unwrap();
+        assert_eq!(connector.config(), config);
+        let shown = format!("{connector:?}");
+        assert!(
+            shown.contains("db.shop") && shown.contains("app"),
+            "{shown}"
+        );
+        assert!(!shown.contains("s3cret"), "{shown}");
+    }
+}

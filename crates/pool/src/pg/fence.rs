@@ -193,3 +193,53 @@ pub(super) async fn terminate(
     }
     Ok(living)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::SystemTime;
+
+    use futures_util::FutureExt;
+    use tokio::runtime::Builder;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const BACKEND: Backend = Backend {
+        pid: 1,
+        started: SystemTime::UNIX_EPOCH,
+    };
+
+    /// On a server that is not there.
+    fn fence() -> Fence {
+        let nowhere = PgConnectOptions::new_without_pgpass().socket("/nowhere");
+        Fence::new(&nowhere)
+    }
+
+    /// On a paused clock an hour passes at once, unless there are no pauses in it.
+    #[test]
+    fn a_server_that_is_not_there_is_tried_again_after_pauses() {
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            let mut runtime = Builder::new_current_thread();
+            let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+            let ended = runtime.block_on(async {
+                let fence = fence();
+                let hour = Duration::from_secs(3600);
+                timeout(hour, fence.end(BACKEND, Manner::Terminate)).await
+            });
+            tell.send(ended)
+        });
+        let ended = told.recv_timeout(Duration::from_secs(20));
+        ended.expect("it pauses").expect_err("nobody ended it");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_not_wanted() {
+        let fence = fence();
+        let ended = fence.end(BACKEND, Manner::Terminate).now_or_never();
+        assert_eq!(ended, None);
+        assert!(fence.lock().is_empty());
+    }
+}

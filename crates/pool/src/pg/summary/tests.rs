@@ -83,3 +83,11 @@ async fn a_summary_of_many_sessions_still_fits_on_one_screen() {
     );
     assert!(text.ends_with("… and 30 younger ones"), "{text}");
 }
+
+#[test]
+fn a_long_statement_is_cut_to_what_its_column_holds() {
+    let fits = "ä".repeat(STATEMENT_MAX);
+    assert_eq!(cut(&fits), fits);
+    let cut = cut(&(fits + "x"));
+    assert_eq!(cut, "ä".repeat(STATEMENT_MAX - 1) + "…");
+}
