@@ -7,7 +7,7 @@ use poolproof_pool::{
     TransactionError,
 };
 
-use crate::support::{Bench, insert};
+use crate::support::{Bench, PATIENCE as DEADLINE, insert};
 
 #[tokio::test]
 async fn a_session_is_listed_with_what_it_is_doing_and_without_values() {
@@ -41,7 +41,7 @@ async fn a_session_is_listed_with_what_it_is_doing_and_without_values() {
         .await
         .unwrap();
     tokio::select! {
-        outcome = session.execute("select pg_sleep(600)") => panic!("{outcome:?}"),
+        outcome = session.execute("select pg_sleep(30)") => panic!("{outcome:?}"),
         () = bench.until_active("pg_sleep") => {
             let [open] = &pool.sessions()[..] else {
                 panic!("{:?}", pool.sessions())
@@ -154,7 +154,7 @@ async fn a_session_that_is_open_for_too_long_is_ended_in_the_middle_of_a_stateme
     );
     let kept = other.backend();
     drop(other);
-    let refused = session.execute("select pg_sleep(600)").await.unwrap_err();
+    let refused = session.execute("select pg_sleep(30)").await.unwrap_err();
     let QueryError::Reaped(reaped) = &refused else {
         panic!("{refused:?}")
     };
@@ -185,9 +185,13 @@ async fn f20_a_session_that_is_let_go_while_it_is_being_ended_is_not_lent_again(
     for _ in 0..5 {
         let session = bench.pool.session().await.unwrap();
         let pid = session.backend().pid;
-        while bench.pool.sessions()[0].reaped.is_none() {
-            tokio::task::yield_now().await;
-        }
+        // At that very moment, so that its end is still under way.
+        let marked = async {
+            while bench.pool.sessions()[0].reaped.is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, marked).await.unwrap();
         drop(session);
         let mut next = bench.pool.session().await.unwrap();
         assert_ne!(next.backend().pid, pid);
