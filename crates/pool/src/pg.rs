@@ -306,6 +306,15 @@ impl Pool<PgConnector> {
 mod tests {
     use super::*;
 
+    /// A wrong password and a missing database are in `tests/postgres`.
+    #[test]
+    fn settings_that_no_server_can_do_anything_with_are_not_tried_again() {
+        let connector = PgConnector::new(PgConnectOptions::new_without_pgpass());
+        let wrong = sqlx::Error::Configuration("no such certificate".into());
+        assert!(connector.is_permanent(&wrong));
+        assert!(!connector.is_permanent(&sqlx::Error::WorkerCrashed));
+    }
+
     #[test]
     fn a_connector_tells_how_it_is_set_up_and_shows_no_password() {
         let options = PgConnectOptions::new_without_pgpass();

@@ -2,7 +2,8 @@
 
 use tracing::{Span, Value};
 
-/// A span with the field `outcome`: what [`OutcomeSpan::end`] is given, else `panicked` or `dropped`.
+/// A span with the field `outcome`: what [`OutcomeSpan::end`] is given, else `dropped`, or `panicked` where that
+/// happens while its thread unwinds.
 #[derive(Debug)]
 pub(crate) struct OutcomeSpan(Span);
 

@@ -32,6 +32,8 @@ mod raw;
 mod resolve;
 #[path = "postgres/retry.rs"]
 mod retry;
+#[path = "postgres/roles.rs"]
+mod roles;
 #[path = "postgres/scope.rs"]
 mod scope;
 #[path = "postgres/tracking.rs"]

@@ -16,16 +16,19 @@ use super::track::Track;
 /// Asks for what the protocol told sqlx and sqlx does not tell, and for the backend's birth, because a
 /// pid alone is reused; and which server it is. A crash discards the server's statistics, and nothing
 /// else that everybody may see tells of it.
-const IDENTIFY: &str = "select pg_backend_pid(), \
-    (extract(epoch from backend_start) * 1000000)::int8, system_identifier, \
+///
+/// By the role that logged in: a role that the connection began with may not see when its own backend was
+/// started. The first statement lasts for as long as the second.
+const IDENTIFY: &str = "set local role none; select pg_backend_pid(), \
+    (extract(epoch from backend_start) * 1000000)::int8, usesysid::int8, system_identifier, \
     case when not pg_is_in_recovery() then \
     ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int8 end, \
     (extract(epoch from pg_stat_get_bgwriter_stat_reset_time()) * 1000000)::int8 \
     from pg_stat_get_activity(pg_backend_pid()), pg_control_system()";
 
 /// The part of it that everybody may ask everywhere.
-const IDENTIFY_BACKEND: &str = "select pg_backend_pid(), \
-    (extract(epoch from backend_start) * 1000000)::int8 \
+const IDENTIFY_BACKEND: &str = "set local role none; select pg_backend_pid(), \
+    (extract(epoch from backend_start) * 1000000)::int8, usesysid::int8 \
     from pg_stat_get_activity(pg_backend_pid())";
 
 /// Brings everything back that a session may have changed, and keeps prepared statements: sqlx's cache
@@ -44,14 +47,19 @@ pub struct Backend {
     pub pid: i32,
     /// When it was started, to the microsecond; tells it from a later process with the same id.
     pub started: SystemTime,
+    /// The role that logged in, by its oid.
+    pub role: u32,
 }
 
 impl Backend {
-    pub(super) fn at(pid: i32, micros: i64) -> Self {
-        Self {
-            pid,
-            started: time_at(micros),
-        }
+    /// Reads the first three columns: process id, microseconds, role.
+    pub(super) fn read(row: &PgRow) -> sqlx::Result<Self> {
+        let role: i64 = row.try_get(2)?;
+        Ok(Self {
+            pid: row.try_get(0)?,
+            started: time_at(row.try_get(1)?),
+            role: u32::try_from(role).map_err(|error| sqlx::Error::Decode(error.into()))?,
+        })
     }
 
     /// Returns when it was started, as the server counts.
@@ -76,10 +84,10 @@ pub struct ServerIdentity {
 
 impl ServerIdentity {
     fn read(row: &PgRow) -> sqlx::Result<Self> {
-        let timeline: Option<i64> = row.try_get(3)?;
-        let recovered: Option<i64> = row.try_get(4)?;
+        let timeline: Option<i64> = row.try_get(4)?;
+        let recovered: Option<i64> = row.try_get(5)?;
         Ok(Self {
-            system: row.try_get::<i64, _>(2)?.cast_unsigned(),
+            system: row.try_get::<i64, _>(3)?.cast_unsigned(),
             timeline: timeline.and_then(|timeline| u32::try_from(timeline).ok()),
             recovered_at: time_at(recovered.unwrap_or_default()),
         })
@@ -101,7 +109,7 @@ impl Asking {
     ) -> sqlx::Result<(Backend, Option<ServerIdentity>)> {
         if !self.is_refused.load(Ordering::Relaxed) {
             match connection.fetch_one(IDENTIFY).await {
-                Ok(row) => return Ok((read_backend(&row)?, Some(ServerIdentity::read(&row)?))),
+                Ok(row) => return Ok((Backend::read(&row)?, Some(ServerIdentity::read(&row)?))),
                 Err(cause) if matches!(sqlstate(&cause).as_deref(), Some("42501" | "42883")) => {
                     self.is_refused.store(true, Ordering::Relaxed);
                     tracing::debug!(
@@ -113,12 +121,8 @@ impl Asking {
             }
         }
         let row = connection.fetch_one(IDENTIFY_BACKEND).await?;
-        Ok((read_backend(&row)?, None))
+        Ok((Backend::read(&row)?, None))
     }
-}
-
-fn read_backend(row: &PgRow) -> sqlx::Result<Backend> {
-    Ok(Backend::at(row.try_get(0)?, row.try_get(1)?))
 }
 
 fn time_at(micros: i64) -> SystemTime {

@@ -19,13 +19,14 @@ use super::conn::Backend;
 pub(super) const CONTROL_NAME: &str = "poolproof-control";
 
 /// Ends those that live and are to be ended, and returns all that live, and those of which it cannot be told:
-/// when a backend of another role was started is hidden from those who may not read everybody's
-/// statistics. A backend leaves this view after its transaction has ended.
-const TERMINATE: &str = "select w.pid, w.started, a.backend_start is null, \
+/// whoever may not read everybody's statistics sees of another role's process that it is there, and whose,
+/// but not since when. A backend leaves this view after its transaction has ended.
+const TERMINATE: &str = "select w.pid, w.started, w.role, a.backend_start is null, \
     case when w.ends and a.backend_start is not null then pg_terminate_backend(w.pid) end \
-    from unnest($1::int4[], $2::int8[], $3::bool[]) as w (pid, started, ends), \
+    from unnest($1::int4[], $2::int8[], $3::int8[], $4::bool[]) as w (pid, started, role, ends), \
     lateral pg_stat_get_activity(w.pid) as a \
-    where coalesce((extract(epoch from a.backend_start) * 1000000)::int8, w.started) = w.started";
+    where coalesce((extract(epoch from a.backend_start) * 1000000)::int8, w.started) = w.started \
+    and a.usesysid::int8 = w.role";
 
 /// The pause between two looks at whether a backend is gone. It doubles with every look up to the second.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
@@ -101,8 +102,8 @@ impl Fence {
                 .iter()
                 .map(|wanted| (wanted.backend, wanted.manner))
                 .collect();
-            // What is hidden is another role's, and those that are wanted are of the pool's own.
-            let Living { seen, hidden: _ } = terminate(&mut control, &backends).await?;
+            let Living { mut seen, hidden } = terminate(&mut control, &backends).await?;
+            seen.extend(hidden);
             for wanted in wanted {
                 if !seen.contains(&wanted.backend) {
                     wanted.is_gone.store(true, Ordering::Release);
@@ -157,14 +158,16 @@ impl Drop for Enlisted<'_> {
 
 /// Returns the options for a connection that does not count as one of the pool's.
 pub(super) fn control_options(options: &PgConnectOptions) -> PgConnectOptions {
-    options.clone().application_name(CONTROL_NAME)
+    // A role that connections begin with may neither see nor end what the role that logs in may.
+    let options = options.clone().options([("role", "none")]);
+    options.application_name(CONTROL_NAME)
 }
 
 /// The backends that have not come to their end.
 #[derive(Debug, Default)]
 pub(super) struct Living {
     pub(super) seen: Vec<Backend>,
-    /// Processes with their ids, which may be others.
+    /// Processes of their roles with their ids, which may be others.
     pub(super) hidden: Vec<Backend>,
 }
 
@@ -175,17 +178,20 @@ pub(super) async fn terminate(
 ) -> sqlx::Result<Living> {
     let mut pids: Vec<i32> = Vec::with_capacity(backends.len());
     let mut starts: Vec<i64> = Vec::with_capacity(backends.len());
+    let mut roles: Vec<i64> = Vec::with_capacity(backends.len());
     let mut ends: Vec<bool> = Vec::with_capacity(backends.len());
     for (backend, manner) in backends {
         pids.push(backend.pid);
         starts.push(backend.micros());
+        roles.push(backend.role.into());
         ends.push(*manner == Manner::Terminate);
     }
-    let query = sqlx::query(TERMINATE).bind(pids).bind(starts).bind(ends);
+    let query = sqlx::query(TERMINATE).bind(pids).bind(starts);
+    let query = query.bind(roles).bind(ends);
     let mut living = Living::default();
     for row in control.fetch_all(query).await? {
-        let backend = Backend::at(row.try_get(0)?, row.try_get(1)?);
-        if row.try_get(2)? {
+        let backend = Backend::read(&row)?;
+        if row.try_get(3)? {
             living.hidden.push(backend);
         } else {
             living.seen.push(backend);
@@ -209,6 +215,7 @@ mod tests {
     const BACKEND: Backend = Backend {
         pid: 1,
         started: SystemTime::UNIX_EPOCH,
+        role: 10,
     };
 
     /// On a server that is not there.

@@ -53,9 +53,10 @@ pub enum ResolveError {
     /// The user was not allowed to learn which server it was at the time.
     #[error("which server was to commit is not known")]
     Unidentified,
-    /// The backend's process belongs to another role than the one that asks, so that it cannot be told from a
-    /// later one with the same id. Ask with a pool of the role that was to commit.
-    #[error("process {pid} is another role's: only that role, or a monitor, can tell which it is")]
+    /// A process with the backend's id is there, but it belongs to a role of which the one that asks may see
+    /// too little to tell whether it is the backend or a later one. Only where the outcome cannot be read
+    /// by the transaction's id. Ask with a pool of the role that was to commit.
+    #[error("process {pid} is another role's: ask with a pool of the role that was to commit")]
     Hidden {
         /// Its process id.
         pid: i32,
@@ -216,7 +217,11 @@ impl InDoubt {
         loop {
             let Living { seen, hidden } = terminate(&mut control, &wanted).await?;
             if let [Backend { pid, .. }] = hidden[..] {
-                return Err(ResolveError::Hidden { pid }.into());
+                match (question, self.xid) {
+                    // What the server says of an id that has ended is final whoever is there.
+                    (Question::Outcome, Some(_)) => break,
+                    _ => return Err(ResolveError::Hidden { pid }.into()),
+                }
             }
             if seen.is_empty() {
                 break;

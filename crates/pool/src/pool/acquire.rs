@@ -343,6 +343,7 @@ impl<C: Connector> Future for Acquire<C> {
             None
         };
         let outcome = ready!(this.advance(cx));
+        turn::count();
         if let Some(charge) = charge {
             charge.made_progress();
         }

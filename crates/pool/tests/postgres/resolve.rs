@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use poolproof_faults::Toxic;
 use poolproof_pool::{
-    Categorized, Config, InDoubt, PgConnector, Pool, QueryError, Resolution, ResolveError,
-    Transaction, TransactionError, TransactionOptions,
+    Config, InDoubt, QueryError, Resolution, ResolveError, Transaction, TransactionError,
+    TransactionOptions,
 };
 use poolproof_testbed::{Cluster, LocalConfig};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
 
+use crate::roles::server_of;
 use crate::support::{Bench, insert, one_connection, pool_on};
 
 /// Long enough for anything but a hang.
@@ -155,66 +156,6 @@ async fn a_fence_ends_the_backend_that_was_to_commit() {
     assert!(matches!(error, QueryError::Connection(_)), "{error:?}");
 }
 
-/// The server hides from other roles when a backend was started. Goal: what cannot be seen is not taken for
-/// gone, and what may be a stranger is not ended.
-#[tokio::test]
-async fn a_role_that_may_not_see_the_backend_does_not_take_it_for_gone() {
-    let (cluster, plain) = with_plain_role("grant pg_signal_backend to plain").await;
-    let owner = pool_on(cluster.options(), Config::default());
-    let in_doubt = InDoubt {
-        backend: owner.session().await.unwrap().backend(),
-        xid: None,
-        server: server_of(&cluster).await,
-    };
-    let error = in_doubt.fence(&plain, WITHIN).await.unwrap_err();
-    let pid = in_doubt.backend.pid;
-    assert!(
-        matches!(error, ResolveError::Hidden { pid: hidden } if hidden == pid),
-        "{error:?}"
-    );
-    let mut session = owner.session().await.unwrap();
-    session.execute("select 1").await.unwrap();
-    assert_eq!(session.backend(), in_doubt.backend);
-}
-
-/// Goal: what asking again cannot change is told at once, and not at the deadline; and no refusal is taken
-/// for an answer.
-#[tokio::test]
-async fn a_server_that_refuses_is_not_asked_again() {
-    for function in ["pg_terminate_backend", "pg_xact_status"] {
-        let revoke = format!("revoke execute on function {function} from public");
-        let (cluster, plain) = with_plain_role(&revoke).await;
-        let in_doubt = InDoubt {
-            backend: plain.session().await.unwrap().backend(),
-            xid: Some(3),
-            server: server_of(&cluster).await,
-        };
-        let error = in_doubt.resolve(&plain, WITHIN).await.unwrap_err();
-        let ResolveError::Refused(cause) = &error else {
-            panic!("{error:?}")
-        };
-        assert_eq!(cause.sqlstate().as_deref(), Some("42501"), "{cause}");
-        assert!(cause.to_string().contains(function), "{cause}");
-    }
-}
-
-/// A server with a role that may do little, a pool of which is returned.
-async fn with_plain_role(grants: &str) -> (Cluster, Pool<PgConnector>) {
-    let cluster = Cluster::start(LocalConfig::default()).await.unwrap();
-    let mut admin = cluster.options().connect().await.unwrap();
-    let role = format!("create role plain login password 'plain'; {grants}");
-    let role = sqlx::raw_sql(AssertSqlSafe(role));
-    admin.execute(role).await.unwrap();
-    let options = cluster.options().username("plain").password("plain");
-    (cluster, pool_on(options, Config::default()))
-}
-
-async fn server_of(cluster: &Cluster) -> Option<poolproof_pool::ServerIdentity> {
-    let pool = pool_on(cluster.options(), one_connection());
-    let lease = pool.acquire().await.unwrap();
-    lease.get().server()
-}
-
 #[tokio::test]
 async fn what_cannot_be_told_has_a_name() {
     let bench = Bench::single("resolve_names").await;
@@ -223,6 +164,7 @@ async fn what_cannot_be_told_has_a_name() {
         backend: poolproof_pool::Backend {
             pid: 1,
             started: std::time::SystemTime::UNIX_EPOCH,
+            role: 10,
         },
         xid: Some(3),
         server: Some(server),
@@ -331,41 +273,6 @@ async fn after_a_crash_a_committed_namesake_is_not_believed() {
         matches!(error, ResolveError::Recovered { xid: lost } if lost == xid),
         "{error:?}"
     );
-}
-
-/// A service may lock away which server it is. That costs the resolving of commits, and nothing else; the
-/// server is asked and refuses once, and not for every connection.
-#[tokio::test]
-async fn a_user_who_may_not_ask_which_server_it_is_connects_all_the_same() {
-    let revoke = "revoke execute on function pg_control_system() from public";
-    let (cluster, pool) = with_plain_role(revoke).await;
-    let leases = [
-        pool.acquire().await.unwrap(),
-        pool.acquire().await.unwrap(),
-        pool.acquire().await.unwrap(),
-    ];
-    assert_eq!(
-        leases.each_ref().map(|lease| lease.get().server()),
-        [None; 3]
-    );
-    let log = std::fs::read_to_string(cluster.log_file()).unwrap();
-    let refusals = log.matches("denied for function pg_control_system").count();
-    assert_eq!(refusals, 1, "{log}");
-}
-
-/// What is not a refusal may be gone the next time, and must not cost the knowledge of all connections.
-#[tokio::test]
-async fn a_server_that_fails_to_say_which_one_it_is_is_asked_again() {
-    let fails_at_first = "create schema first; create sequence first.calls; \
-         grant usage on schema first to plain; grant usage on sequence first.calls to plain; \
-         create function first.pg_control_system(out system_identifier int8) language plpgsql as \
-         $$ begin if nextval('first.calls') = 1 then raise 'not now'; end if; \
-         system_identifier = 7; end $$; \
-         alter role plain set search_path = first, pg_catalog";
-    let (_cluster, pool) = with_plain_role(fails_at_first).await;
-    let lease = pool.acquire().await.unwrap();
-    let system = lease.get().server().map(|server| server.system);
-    assert_eq!(system, Some(7));
 }
 
 /// Kills a backend, upon which the server ends all others and recovers.

@@ -13,6 +13,7 @@ fn session(pid: i32) -> OpenSession {
         backend: Backend {
             pid,
             started: SystemTime::UNIX_EPOCH,
+            role: 10,
         },
         location: Location::caller(),
         open_for: Duration::from_millis(62_500),

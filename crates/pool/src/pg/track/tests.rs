@@ -15,6 +15,7 @@ fn track(pid: i32) -> Arc<Track> {
     Arc::new(Track::new(Backend {
         pid,
         started: SystemTime::UNIX_EPOCH,
+        role: 10,
     }))
 }
 

@@ -50,7 +50,6 @@ impl<C: Connector> OpeningSlot<C> {
 impl<C: Connector> Drop for OpeningSlot<C> {
     fn drop(&mut self) {
         if let Some(inner) = self.inner.take() {
-            self.span.end("abandoned");
             report_failure(&inner, ConnectError::Abandoned, Severity::Transient);
         }
     }
