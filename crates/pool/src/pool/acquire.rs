@@ -142,6 +142,14 @@ impl<C: Connector> Acquire<C> {
         self.rare.as_deref().is_some_and(what)
     }
 
+    #[cold]
+    fn poll_charged(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<C>> {
+        let charge = ready!(coop::poll_proceed(cx));
+        let outcome = ready!(self.advance(cx));
+        charge.made_progress();
+        Poll::Ready(outcome)
+    }
+
     #[inline]
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<C>> {
         loop {
@@ -337,17 +345,10 @@ impl<C: Connector> Future for Acquire<C> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let charge = if turn::is_charged() {
-            Some(ready!(coop::poll_proceed(cx)))
-        } else {
-            None
-        };
-        let outcome = ready!(this.advance(cx));
-        turn::count();
-        if let Some(charge) = charge {
-            charge.made_progress();
+        if turn::is_charged() {
+            return this.poll_charged(cx);
         }
-        Poll::Ready(outcome)
+        this.advance(cx)
     }
 }
 

@@ -11,7 +11,7 @@ use super::super::lease::Lease;
 use super::super::now;
 use super::super::shell::Wait;
 use super::super::vet::{Checks, Unfit, vet};
-use super::{Acquire, Vetted};
+use super::{Acquire, Vetted, turn};
 use crate::connector::Connector;
 use crate::error::AcquireError;
 use crate::hooks::HookError;
@@ -108,6 +108,7 @@ impl<C: Connector> Acquire<C> {
     /// takes to notice is time in which it holds the connection.
     #[inline]
     fn note_lease(&mut self, lease: &Lease<C>) {
+        turn::count();
         if self.begun == Some(lease.since()) {
             lease.meters().no_queue_wait();
         } else {
@@ -151,6 +152,7 @@ impl<C: Connector> Acquire<C> {
 
     #[cold]
     pub(super) fn note_refusal(&mut self, error: &AcquireError<C::Error>) {
+        turn::count();
         let kind = error.kind();
         let waited = self.waited(now());
         if let Some(rare) = &mut self.rare {
