@@ -614,4 +614,4 @@ impl<C, W, E: Clone> State<C, W, E> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

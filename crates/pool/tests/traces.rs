@@ -3,6 +3,11 @@
 //! A program of its own, with one test: another thread that comes upon a span for the first time while
 //! the listener is being installed can make tracing believe that nobody listens.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the lint's exception for tests does not reach the functions that they use"
+)]
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -138,22 +143,7 @@ async fn spans_tell_waits_pids_and_outcomes_and_no_sql_and_no_password() {
         .await
         .unwrap();
     drop(session);
-    let held = pool.session().await.unwrap();
-    let refused = pool.acquire().within(Duration::ZERO).await;
-    refused.map(drop).unwrap_err();
-    assert!(pool.acquire().now_or_never().is_none());
-    drop(held);
-    let mut session = pool.session().await.unwrap();
-    let begun = Notify::new();
-    let never = session.transaction(async |_: &mut Transaction<'_>| {
-        begun.notify_one();
-        std::future::pending::<Result<(), QueryError>>().await
-    });
-    tokio::select! {
-        ended = never => panic!("{ended:?}"),
-        () = begun.notified() => {}
-    }
-    drop(session);
+    refuse_and_drop(&pool).await;
     // Comes after the reset.
     drop(pool.session().await.unwrap());
     drop(guard);
@@ -176,5 +166,24 @@ async fn spans_tell_waits_pids_and_outcomes_and_no_sql_and_no_password() {
     let everything = heard.lines.lock().unwrap().join("\n");
     for secret in ["xyzzy", "plugh", "plover", "insert"] {
         assert!(!everything.contains(secret), "{secret} is in\n{everything}");
+    }
+}
+
+/// An acquire that is refused and one that is dropped, and a transaction that is dropped.
+async fn refuse_and_drop(pool: &Pool<PgConnector>) {
+    let held = pool.session().await.unwrap();
+    let refused = pool.acquire().within(Duration::ZERO).await;
+    refused.map(drop).unwrap_err();
+    assert!(pool.acquire().now_or_never().is_none());
+    drop(held);
+    let mut session = pool.session().await.unwrap();
+    let begun = Notify::new();
+    let never = session.transaction(async |_: &mut Transaction<'_>| {
+        begun.notify_one();
+        std::future::pending::<Result<(), QueryError>>().await
+    });
+    tokio::select! {
+        ended = never => panic!("{ended:?}"),
+        () = begun.notified() => {}
     }
 }

@@ -18,7 +18,7 @@ pub(super) fn origin() -> Instant {
     *ORIGIN
 }
 
-pub(super) fn limits(pool_size: usize, overflow: usize) -> Limits {
+pub(crate) fn limits(pool_size: usize, overflow: usize) -> Limits {
     Limits {
         pool_size,
         max_open: pool_size + overflow,

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use super::borrower::{Acquire, NotServed, poll_once};
 use super::shell::Shell;
 use super::sync::{AtomicBool, Tasks, block_on};
-use crate::state::{
-    Actions, Backoff, Failure, Limits, Mode, Opened, Order, Refusal, Severity, State,
-};
+use crate::state::tests::limits;
+use crate::state::{Actions, Failure, Mode, Opened, Refusal, Severity, State};
 
 pub(super) type Books = State<Connection, Waker, &'static str>;
 
@@ -76,23 +75,7 @@ impl Pool {
         failing: usize,
         severity: Severity,
     ) -> Arc<Self> {
-        let limits = Limits {
-            pool_size,
-            max_open: pool_size + overflow,
-            max_connecting: 8,
-            waiters_max: usize::MAX,
-            backoff: Backoff {
-                min: Duration::from_millis(10),
-                max: Duration::from_secs(5),
-            },
-            min_idle: 0,
-            order: Order::Fifo,
-            idle_timeout: None,
-            recycle: None,
-            linger: Duration::ZERO,
-            patience: None,
-            leak: None,
-        };
+        let limits = limits(pool_size, overflow);
         Arc::new(Self {
             // A panic under the lock fails the test anyway.
             shell: Shell::new(State::new(limits), || ()),
