@@ -18,6 +18,7 @@ pub(crate) struct World {
     pub(crate) capacity: CapacityProbe,
     pub(crate) store: Store,
     pub(crate) bank_snapshots: Vec<BankSnapshot>,
+    pub(crate) bank_unseen: Option<String>,
 }
 
 impl Default for World {
@@ -28,6 +29,7 @@ impl Default for World {
                 pool_max: Some(15),
                 bank_accounts: 4,
                 bank_opening_balance: 1_000,
+                write_set_tables: 3,
                 quiescence_us: 10_000_000,
             },
             ops: Vec::new(),
@@ -53,6 +55,7 @@ impl Default for World {
                         locks: 0,
                     })
                     .collect(),
+                backends_peak: 15,
                 prepared_transactions: 0,
             },
             capacity: CapacityProbe {
@@ -64,6 +67,7 @@ impl Default for World {
             },
             store: Store::default(),
             bank_snapshots: Vec::new(),
+            bank_unseen: None,
         }
     }
 }
@@ -87,6 +91,7 @@ impl World {
             capacity: Ok(self.capacity.clone()),
             store: Ok(&self.store),
             bank_snapshots: &self.bank_snapshots,
+            bank_unseen: self.bank_unseen.as_deref(),
         }
     }
 }

@@ -17,9 +17,10 @@ use crate::{Guarantee, GuaranteeResult, Observations};
 
 /// Judges a run: one result per guarantee, in the order of [`Guarantee::ALL`].
 ///
-/// A part of the observations that is missing makes the guarantees that rest on it
-/// `not-checked` with its reason. A guarantee for which nothing relevant happened (no probe was
-/// answered, no op was applied) is `void`. Evidence comes in the order of the history, so the same
+/// A part of the observations whose look failed makes the guarantees that rest on it `void` with its
+/// reason, and so does a run in which nothing relevant happened (no probe was answered, no op was
+/// applied). What the subject cannot tell is `not-checked`; what the scenario holds nothing for has
+/// `nothing-to-check`. Evidence comes in the order of the history, so the same
 /// observations give the same results.
 ///
 /// The rules are those of Jepsen's outcome model (`ok`, `fail`, `info`), of its bank test, and of
@@ -58,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn without_history_and_observations_nothing_is_held() {
+    fn without_history_and_looks_everything_is_void() {
         let world = World::default();
         let mut observations = world.observations();
         observations.pool = Err("the subject is gone".into());
@@ -69,18 +70,18 @@ mod tests {
             .into_iter()
             .map(|result| result.status)
             .collect();
-        let not_checked = |reason: &str| GuaranteeStatus::NotChecked(reason.into());
+        let void = |reason: &str| GuaranteeStatus::Void(reason.into());
         assert_eq!(
             statuses,
             [
-                not_checked("the subject is gone"),
-                not_checked("the server is gone"),
-                not_checked("the run was interrupted"),
-                GuaranteeStatus::Void("no clean probe was answered".into()),
-                not_checked("the tables are gone"),
-                not_checked("the tables are gone"),
-                not_checked("the tables are gone"),
-                GuaranteeStatus::Void("no op was started".into()),
+                void("the subject is gone"),
+                void("the server is gone"),
+                void("the run was interrupted"),
+                void("no clean probe was answered"),
+                void("the tables are gone"),
+                void("the tables are gone"),
+                void("the tables are gone"),
+                void("no op was started"),
             ]
         );
     }

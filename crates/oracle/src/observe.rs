@@ -61,6 +61,9 @@ pub struct Sample {
 pub struct ServerView {
     /// One row per backend that carries the subject's `application_name`.
     pub backends: Vec<BackendRow>,
+    /// The most such backends that any look showed, also while the run was on. Without one, nobody
+    /// knows that the looks see them at all.
+    pub backends_peak: u64,
     /// Rows in `pg_prepared_xacts` of this database.
     pub prepared_transactions: u64,
 }
@@ -124,15 +127,17 @@ pub struct Limits {
     /// The most connections that the pool may have, `pool_size` + `max_overflow`; none without a
     /// limit.
     pub pool_max: Option<u64>,
-    /// Accounts that the bank began with, numbered from 0.
+    /// Accounts that the bank began with, numbered from 0; 0 without a bank.
     pub bank_accounts: u32,
     /// Balance that each account began with.
     pub bank_opening_balance: i64,
+    /// Tables that a write set goes into; 0 without write sets.
+    pub write_set_tables: u32,
     /// How long quiescence was waited for, in microseconds.
     pub quiescence_us: u64,
 }
 
-/// Everything that a verdict may rest on. A part that could not be had carries the reason.
+/// Everything that a verdict may rest on. A part whose look failed carries the reason.
 #[derive(Debug)]
 pub struct Observations<'a> {
     /// The run's settings.
@@ -153,4 +158,6 @@ pub struct Observations<'a> {
     pub store: Result<&'a Store, String>,
     /// The bank as it was seen while the run was on.
     pub bank_snapshots: &'a [BankSnapshot],
+    /// Why the bank could no longer be seen while the run was on, where that was so.
+    pub bank_unseen: Option<&'a str>,
 }

@@ -75,7 +75,8 @@ impl Guarantee {
     }
 }
 
-/// Whether a guarantee held.
+/// Whether a guarantee held. There are three ways not to be judged, and only `Void` stands in the
+/// way of a pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "status", content = "reason")]
 pub enum GuaranteeStatus {
@@ -83,10 +84,13 @@ pub enum GuaranteeStatus {
     Held,
     /// Checked and found broken.
     Violated,
-    /// The fault or the ops that it needs never took effect.
+    /// It was to be judged and could not be: the look failed, or the fault or the ops that it needs
+    /// never took effect.
     Void(String),
-    /// It could not be checked.
+    /// The subject cannot tell what it takes.
     NotChecked(String),
+    /// The scenario holds nothing that could keep or break it.
+    NothingToCheck(String),
 }
 
 /// What came of checking one guarantee.
@@ -111,7 +115,7 @@ pub struct GuaranteeResult {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// Every guarantee that could be checked held.
+    /// Every guarantee that was to be judged was, and held.
     Pass,
     /// A guarantee or an objective was violated.
     Fail,
@@ -149,8 +153,9 @@ impl fmt::Display for Verdict {
 ///
 /// `fail` when a guarantee or an objective is violated; else `invalid` when a fault was not seen
 /// or an objective is void, since its measurement cannot be trusted; else `inconclusive` when a
-/// guarantee is void; else `pass`. What was not checked changes nothing. The reasons name
-/// everything that stands in the way of a pass, not only what decided.
+/// guarantee is void; else `pass`. What the subject cannot tell, and what the scenario does not ask
+/// for, changes nothing. The reasons name everything that stands in the way of a pass, not only what
+/// decided.
 #[must_use]
 pub fn verdict(
     guarantees: &[GuaranteeResult],

@@ -90,6 +90,7 @@ fn judge_answer(untouched: &str, answer: &str) -> GuaranteeResult {
             pool_max: None,
             bank_accounts: 0,
             bank_opening_balance: 0,
+            write_set_tables: 0,
             quiescence_us: 0,
         },
         ops: &ops,
@@ -100,6 +101,7 @@ fn judge_answer(untouched: &str, answer: &str) -> GuaranteeResult {
         capacity: Err(nothing()),
         store: Err(nothing()),
         bank_snapshots: &[],
+        bank_unseen: None,
     });
     results
         .into_iter()

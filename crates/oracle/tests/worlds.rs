@@ -82,6 +82,7 @@ impl World {
             },
             server: ServerView {
                 backends: (0..connections).map(|_| resting_backend()).collect(),
+                backends_peak: connections.max(1),
                 prepared_transactions: 0,
             },
             capacity: CapacityProbe {
@@ -162,6 +163,7 @@ impl World {
                 pool_max: Some(POOL_MAX),
                 bank_accounts: ACCOUNTS,
                 bank_opening_balance: OPENING,
+                write_set_tables: TABLES,
                 quiescence_us: 10_000_000,
             },
             ops: &self.ops,
@@ -172,6 +174,7 @@ impl World {
             capacity: Ok(self.capacity.clone()),
             store: Ok(&self.store),
             bank_snapshots: &self.snapshots,
+            bank_unseen: None,
         }
     }
 }

@@ -33,6 +33,7 @@ pub(crate) fn status_mark(status: &GuaranteeStatus) -> Mark {
         GuaranteeStatus::Violated => mark("✗", "violated", Tone::Bad),
         GuaranteeStatus::Void(_) => mark("○", "void", Tone::Open),
         GuaranteeStatus::NotChecked(_) => mark("–", "not checked", Tone::Open),
+        GuaranteeStatus::NothingToCheck(_) => mark("·", "nothing to check", Tone::Open),
     }
 }
 
@@ -61,7 +62,9 @@ fn mark(sign: &'static str, word: &'static str, tone: Tone) -> Mark {
 pub(crate) fn reason(status: &GuaranteeStatus) -> Option<&str> {
     match status {
         GuaranteeStatus::Held | GuaranteeStatus::Violated => None,
-        GuaranteeStatus::Void(reason) | GuaranteeStatus::NotChecked(reason) => Some(reason),
+        GuaranteeStatus::Void(reason)
+        | GuaranteeStatus::NotChecked(reason)
+        | GuaranteeStatus::NothingToCheck(reason) => Some(reason),
     }
 }
 
@@ -91,7 +94,8 @@ pub(crate) fn sentence(record: &Record) -> String {
 
 fn passed(record: &Record) -> String {
     let held = held(record);
-    let all = record.guarantees.len();
+    let asked_for = |g: &&GuaranteeResult| !matches!(g.status, GuaranteeStatus::NothingToCheck(_));
+    let all = record.guarantees.iter().filter(asked_for).count();
     let kept = match (held.len(), all) {
         (0, _) => return format!("No guarantee was checked {}.", under(record)),
         (n, all) if n == all => format!("kept all {}", counted(as_u64(n), "guarantee")),
@@ -156,7 +160,8 @@ fn failed(record: &Record) -> String {
 }
 
 fn inconclusive(record: &Record) -> String {
-    let open = record.guarantees.len() - held(record).len();
+    let void = |g: &&GuaranteeResult| matches!(g.status, GuaranteeStatus::Void(_));
+    let open = record.guarantees.iter().filter(void).count();
     if open == 0 {
         return "No verdict: what was to be judged could not be.".to_owned();
     }

@@ -148,7 +148,9 @@ impl Judged<'_> {
                 }
                 status
             }
-            GuaranteeStatus::Void(reason) | GuaranteeStatus::NotChecked(reason) => {
+            GuaranteeStatus::Void(reason)
+            | GuaranteeStatus::NotChecked(reason)
+            | GuaranteeStatus::NothingToCheck(reason) => {
                 let word = headline::status_mark(self.status).word;
                 let mut status = TestCaseStatus::skipped();
                 status.set_message(format!("{word}: {}", one_line(reason)));

@@ -35,7 +35,8 @@ pub(crate) fn assemble(run: &Run, stage: &Stage, loaded: &Loaded, observed: Obse
     let lag_p99 = Duration::from_micros(histograms.lag.value_at_quantile(0.99));
     let performance_valid = lag_p99 <= LAG_LIMIT;
     let faults = fault_reports(run, loaded);
-    let objectives = objectives(run, loaded, &faults, lag_p99);
+    let mut objectives = objectives(run, loaded, &faults, lag_p99);
+    excuse(&mut objectives, &observed);
     let (verdict, mut reasons) = verdict(loaded, &observed, &objectives);
     if observed.server_lost {
         reasons.insert(0, server_lost(stage));
@@ -106,7 +107,11 @@ fn run_info(run: &Run, loaded: &Loaded, observed: &Observed) -> RunInfo {
         replay: options.replay.clone(),
         schedule_sha256: run.schedule_sha256.clone(),
         scenario_sha256: options.scenario.sha256.clone(),
-        notes: options.notes.iter().chain(&loaded.notes).cloned().collect(),
+        notes: [&options.notes, &loaded.notes, &observed.notes]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect(),
     }
 }
 
@@ -217,6 +222,16 @@ fn objectives(
         }
     };
     faults.iter().map(judge).collect()
+}
+
+/// A pool is not to blame for what it missed behind a proxy that was gone.
+fn excuse(objectives: &mut [ObjectiveResult], observed: &Observed) {
+    let Err(reason) = &observed.proxy else { return };
+    for objective in objectives {
+        if objective.status == GuaranteeStatus::Violated {
+            objective.status = GuaranteeStatus::Void(reason.clone());
+        }
+    }
 }
 
 fn verdict(

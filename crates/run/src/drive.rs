@@ -9,10 +9,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::claim::reconnected;
+use crate::error::chain;
 use crate::execute::Run;
 use crate::inject::{self, Aim};
 use crate::interrupt::{Interrupt, InterruptTrigger};
-use crate::namespace::Tables;
+use crate::namespace::BankReader;
 use crate::progress::{Progress, ProgressSink, Tick};
 use crate::stage::{PROXY, Stage};
 use crate::watch::{Seen, Watch};
@@ -51,7 +53,8 @@ pub(crate) struct Loaded {
 /// Offers the load, injects the faults, heals them, and waits until nothing is in flight.
 pub(crate) async fn drive(run: &Run, stage: &Stage, progress: &mut ProgressSink<'_>) -> Loaded {
     let mut notes = Vec::new();
-    let bank = bank_reader(run, stage, &mut notes).await;
+    let mut seen = Seen::default();
+    let bank = bank_reader(run, stage, &mut seen).await;
     let origin = Instant::now();
     let started_at = Timestamp::now();
     let running = poolproof_load::start(stage.subject.clone(), run.schedule.clone(), origin);
@@ -62,8 +65,6 @@ pub(crate) async fn drive(run: &Run, stage: &Stage, progress: &mut ProgressSink<
         aim,
         bank,
     };
-    let mut seen = Seen::default();
-
     let mut scene = Scene {
         run,
         stage,
@@ -93,9 +94,8 @@ pub(crate) async fn drive(run: &Run, stage: &Stage, progress: &mut ProgressSink<
     };
     watch.look(&mut seen);
     scene.quiesced(offered_for, &finished);
-    notes.extend(seen.bank_problem.take().map(|problem| {
-        format!("the bank could not be read any more while the load was on: {problem}")
-    }));
+    let reconnects = watch.bank.map_or(0, |bank| bank.reconnects());
+    notes.extend(reconnected("the bank's reader", reconnects));
     Loaded {
         records: finished.records,
         faults,
@@ -110,17 +110,16 @@ pub(crate) async fn drive(run: &Run, stage: &Stage, progress: &mut ProgressSink<
 }
 
 /// Connects the reader of the bank's total, where there is a bank.
-async fn bank_reader(run: &Run, stage: &Stage, notes: &mut Vec<String>) -> Option<Tables> {
+async fn bank_reader(run: &Run, stage: &Stage, seen: &mut Seen) -> Option<BankReader> {
     let banked = |weighted: &WeightedWorkload| matches!(weighted.workload, Workload::Bank { .. });
     if !run.spec.workloads.iter().any(banked) {
         return None;
     }
-    match Tables::connect(&stage.direct, &stage.schema).await {
-        Ok(tables) => Some(tables),
+    match BankReader::connect(&stage.direct, &stage.schema).await {
+        Ok(reader) => Some(reader),
         Err(error) => {
-            notes.push(format!(
-                "the bank could not be watched while the load was on: {error}"
-            ));
+            let problem = chain(&error);
+            seen.bank_unseen = Some(format!("the bank could not be watched: {problem}"));
             None
         }
     }

@@ -80,6 +80,22 @@ pub enum RunError {
         #[source]
         source: sqlx::Error,
     },
+    /// Names would lead elsewhere than into the run's own schema.
+    #[error(
+        "the server was asked for the search path {schema} at connect and has \"{found}\" instead"
+    )]
+    Elsewhere {
+        /// The run's own schema.
+        schema: String,
+        /// What the search path is.
+        found: String,
+    },
+    /// The schema was no longer the run's own before the load began.
+    #[error("schema {schema} could not be kept: another session took its lock or dropped it")]
+    NotKept {
+        /// The run's own schema.
+        schema: String,
+    },
     /// The fault proxy did not start.
     #[error("the fault proxy did not start")]
     Proxy(#[source] poolproof_faults::ProxyError),
@@ -180,6 +196,8 @@ impl RunError {
             Self::Start(_)
             | Self::Connect { .. }
             | Self::Prepare { .. }
+            | Self::Elsewhere { .. }
+            | Self::NotKept { .. }
             | Self::Proxy(_)
             | Self::NoRoom { .. }
             | Self::Subject { .. }
@@ -218,6 +236,17 @@ impl RunError {
             Self::Prepare { .. } => Some(
                 "the role must be allowed to create a schema in that database \
                  (GRANT CREATE ON DATABASE …)"
+                    .into(),
+            ),
+            Self::Elsewhere { .. } => Some(
+                "a connection pooler in between keeps start-up parameters to itself, so the tables \
+                 would be made where others have theirs: name the server's own host and port; \
+                 nothing was written"
+                    .into(),
+            ),
+            Self::NotKept { .. } => Some(
+                "a connection pooler in between may give one session to several clients, and then \
+                 no lock means anything: name the server's own host and port"
                     .into(),
             ),
             Self::Report { .. } | Self::Unreported { .. } => {

@@ -133,7 +133,7 @@ struct Judged {
 }
 
 impl Run {
-    fn plan(options: RunOptions, interrupt: Interrupt) -> Result<Self, RunError> {
+    pub(crate) fn plan(options: RunOptions, interrupt: Interrupt) -> Result<Self, RunError> {
         let began = Instant::now();
         let spec = options.scenario.load.clone();
         let pool = &options.scenario.pool;
@@ -164,21 +164,18 @@ impl Run {
     async fn perform(&self, progress: &mut ProgressSink<'_>) -> Result<Judged, RunError> {
         let mut stage = Stage::set_up(self, progress).await?;
         let judged = self.judge(&mut stage, progress).await;
-        let problems = phase(
-            progress,
-            "stop",
-            "close, stop and remove everything",
-            async {
-                let problems = stage.teardown().await;
-                let detail = if problems.is_empty() {
-                    "nothing left".to_owned()
-                } else {
-                    problems.join("; ")
-                };
-                Ok((problems, detail))
-            },
-        )
-        .await?;
+        // On the heap: it drops the schema over a connection that may have to be opened again.
+        let taken_down = Box::pin(async {
+            let problems = stage.teardown().await;
+            let detail = if problems.is_empty() {
+                "nothing left".to_owned()
+            } else {
+                problems.join("; ")
+            };
+            Ok((problems, detail))
+        });
+        let what = "close, stop and remove everything";
+        let problems = phase(progress, "stop", what, taken_down).await?;
         let mut judged = judged?;
         judged.record.run.notes.extend(problems);
         Ok(judged)
@@ -197,7 +194,8 @@ impl Run {
             seed: self.options.seed,
             schedule_sha256: &self.schedule_sha256,
         })?;
-        let loaded = drive(self, stage, progress).await;
+        let loaded = stage.keeping(async |stage| drive(self, stage, progress).await);
+        let loaded = Box::pin(loaded).await;
         let history =
             self.folder
                 .append_history(&loaded.records, &loaded.faults, &loaded.seen.samples);

@@ -9,12 +9,14 @@
 mod assemble;
 mod blast;
 mod check;
+mod claim;
 mod doctor;
 mod drive;
 mod error;
 mod execute;
 mod inject;
 mod interrupt;
+mod keeper;
 mod namespace;
 mod observe;
 mod output;

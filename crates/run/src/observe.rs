@@ -7,20 +7,20 @@ use poolproof_oracle::{
     BackendRow, CapacityProbe, GuaranteeResult, GuaranteeStatus, Limits, Observations, PoolView,
     ServerView, Store,
 };
-use poolproof_testbed::Admin;
+use poolproof_testbed::{Admin, AdminError};
 use tokio::time::Instant;
 
+use crate::claim::ClaimError;
 use crate::drive::{CutShort, Loaded, QUIESCENCE};
 use crate::execute::Run;
-use crate::stage::Stage;
+use crate::namespace::Namespace;
+use crate::stage::{PROXY, Stage};
 use crate::time::micros;
 
 /// How long a pool and its server may take to come to rest after the last op.
 const REST: Duration = QUIESCENCE;
 /// How often they are looked at until then.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long reading the tables may take.
-const READ: Duration = Duration::from_secs(30);
 
 /// What was seen, and what follows from it.
 pub(crate) struct Observed {
@@ -28,6 +28,10 @@ pub(crate) struct Observed {
     pub(crate) store: Result<Store, String>,
     /// Whether the server did not answer any more.
     pub(crate) server_lost: bool,
+    /// Whether the fault proxy let everything through again; else what is the matter with it.
+    pub(crate) proxy: Result<(), String>,
+    /// What the reader should know about the run's own connections.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Observed {
@@ -50,6 +54,36 @@ impl Observed {
     }
 }
 
+/// Why a look showed nothing.
+#[derive(Debug)]
+enum LookError {
+    /// The server gave no answer.
+    Unreachable(String),
+    /// The server let nobody in.
+    Refused(String),
+    /// Something else stood in the way.
+    Failed(String),
+}
+
+impl LookError {
+    fn text(self) -> String {
+        match self {
+            Self::Unreachable(text) | Self::Refused(text) | Self::Failed(text) => text,
+        }
+    }
+}
+
+impl From<AdminError> for LookError {
+    fn from(error: AdminError) -> Self {
+        let text = crate::error::chain(&error);
+        match error {
+            _ if error.is_unreachable() => Self::Unreachable(text),
+            AdminError::Connect { .. } => Self::Refused(text),
+            _ => Self::Failed(text),
+        }
+    }
+}
+
 /// Waits until the pool is at rest, looks at everything, and judges.
 pub(crate) async fn observe(run: &Run, stage: &mut Stage, loaded: &Loaded) -> Observed {
     let lost =
@@ -66,28 +100,36 @@ pub(crate) async fn observe(run: &Run, stage: &mut Stage, loaded: &Loaded) -> Ob
     } else {
         read_tables(run, stage).await
     };
-    let server_lost = lost || (server.is_err() && store.is_err());
-    // A pool is not to blame for a server that gives it no connection.
-    let capacity = if server_lost {
-        Err(gone())
-    } else {
-        Ok(probe_capacity(run, stage).await)
+    let unreachable = |error: Option<&LookError>| matches!(error, Some(LookError::Unreachable(_)));
+    let server_lost =
+        lost || (unreachable(server.as_ref().err()) && unreachable(store.as_ref().err()));
+    let proxy = proxy_stands(stage).await;
+    // A pool is not to blame for a server that gives nobody a connection, nor for a proxy that is gone.
+    let capacity = match (&server, &proxy) {
+        _ if server_lost => Err(gone().text()),
+        (Err(LookError::Refused(reason) | LookError::Unreachable(reason)), _)
+        | (_, Err(reason)) => Err(reason.clone()),
+        (_, Ok(())) => Ok(probe_capacity(run, stage).await),
     };
+    let store = store.map_err(LookError::text);
     let guarantees = poolproof_oracle::judge(&Observations {
         limits: limits(run),
         ops: &loaded.records,
         faults: &loaded.faults,
         samples: &loaded.seen.samples,
         pool: Ok(pool),
-        server,
+        server: server.map_err(LookError::text),
         capacity,
         store: store.as_ref().map_err(Clone::clone),
         bank_snapshots: &loaded.seen.bank,
+        bank_unseen: loaded.seen.bank_unseen.as_deref(),
     });
     Observed {
         guarantees,
         store,
         server_lost,
+        proxy,
+        notes: stage.notes(),
     }
 }
 
@@ -99,11 +141,13 @@ fn limits(run: &Run) -> Limits {
         } => Some((accounts, opening_balance)),
         Workload::WriteSet { .. } => None,
     };
-    let (bank_accounts, bank_opening_balance) = run
-        .workloads()
-        .into_iter()
-        .find_map(bank)
-        .unwrap_or_default();
+    let workloads = run.workloads();
+    let (bank_accounts, bank_opening_balance) =
+        workloads.iter().copied().find_map(bank).unwrap_or_default();
+    let tables = |workload: &Workload| match workload {
+        Workload::WriteSet { tables } => *tables,
+        Workload::Bank { .. } => 0,
+    };
     let pool = &run.options.scenario.pool;
     Limits {
         pool_timeout_us: micros(pool.pool_timeout),
@@ -112,6 +156,7 @@ fn limits(run: &Run) -> Limits {
             .map(|overflow| u64::from(pool.pool_size) + u64::from(overflow)),
         bank_accounts,
         bank_opening_balance,
+        write_set_tables: workloads.iter().map(tables).max().unwrap_or(0),
         quiescence_us: micros(QUIESCENCE),
     }
 }
@@ -138,12 +183,10 @@ async fn server_at_rest(
     stage: &Stage,
     pool: &PoolView,
     until: Instant,
-) -> Result<ServerView, String> {
-    let connecting = tokio::time::timeout(READ, Admin::connect(stage.direct.clone())).await;
-    let mut admin = connecting.map_err(|_| no_answer())?.map_err(text)?;
+) -> Result<ServerView, LookError> {
+    let mut admin = Admin::connect(stage.direct.clone()).await?;
     loop {
-        let looking = tokio::time::timeout(READ, look_at_server(&mut admin, stage)).await;
-        let view = looking.map_err(|_| no_answer())??;
+        let view = look_at_server(&mut admin, stage).await?;
         let agrees = pool
             .size
             .is_none_or(|size| size >= view.backends.len() as u64);
@@ -152,19 +195,17 @@ async fn server_at_rest(
             .iter()
             .any(|row| row.in_transaction || row.locks > 0);
         if (agrees && !busy) || Instant::now() >= until {
-            return Ok(view);
+            return told(view);
         }
         pause().await;
     }
 }
 
-async fn look_at_server(admin: &mut Admin, stage: &Stage) -> Result<ServerView, String> {
-    let backends = admin
-        .backends(&stage.application_name)
-        .await
-        .map_err(text)?;
-    let prepared_transactions = admin.prepared_transactions().await.map_err(text)?;
-    let backends = backends
+async fn look_at_server(admin: &mut Admin, stage: &Stage) -> Result<ServerView, AdminError> {
+    let backends = admin.backends(&stage.application_name).await?;
+    let prepared_transactions = admin.prepared_transactions().await?;
+    let seen_before = stage.namespace.as_ref().map_or(0, Namespace::backends_peak);
+    let backends: Vec<_> = backends
         .into_iter()
         .map(|backend| BackendRow {
             pid: backend.pid,
@@ -174,9 +215,43 @@ async fn look_at_server(admin: &mut Admin, stage: &Stage) -> Result<ServerView, 
         })
         .collect();
     Ok(ServerView {
+        backends_peak: seen_before.max(backends.len() as u64),
         backends,
         prepared_transactions,
     })
+}
+
+/// Refuses a view in which the server keeps to itself what its backends do: an open transaction would
+/// not be seen in it.
+fn told(view: ServerView) -> Result<ServerView, LookError> {
+    let untold = |state: &str| match state {
+        "disabled" => {
+            Some("the server does not track what its backends do (track_activities is off)")
+        }
+        "" => Some("the role may not see what the subject's backends do"),
+        _ => None,
+    };
+    match view.backends.iter().find_map(|row| untold(&row.state)) {
+        Some(reason) => Err(LookError::Failed(reason.to_owned())),
+        None => Ok(view),
+    }
+}
+
+/// Makes sure that the fault proxy is there and lets everything through.
+async fn proxy_stands(stage: &Stage) -> Result<(), String> {
+    let toxics = match stage.proxies.get(PROXY).await {
+        Ok(view) if view.enabled => stage.proxies.toxics(PROXY).await,
+        Ok(_) => return Err("the fault proxy is still switched off".to_owned()),
+        Err(error) => return Err(format!("the fault proxy is gone: {error}")),
+    };
+    match toxics {
+        Ok(toxics) if toxics.is_empty() => Ok(()),
+        Ok(toxics) => Err(format!(
+            "the fault proxy still has the toxic {}",
+            toxics[0].name
+        )),
+        Err(error) => Err(format!("the fault proxy is gone: {error}")),
+    }
 }
 
 async fn probe_capacity(run: &Run, stage: &Stage) -> CapacityProbe {
@@ -189,28 +264,25 @@ async fn probe_capacity(run: &Run, stage: &Stage) -> CapacityProbe {
     stage.subject.probe_capacity(wanted, within).await
 }
 
-async fn read_tables(run: &Run, stage: &mut Stage) -> Result<Store, String> {
+/// Reads the tables, and makes sure afterwards that they were the run's own until then.
+async fn read_tables(run: &Run, stage: &mut Stage) -> Result<Store, LookError> {
+    if let Some(reason) = &stage.claim_lost {
+        return Err(LookError::Failed(reason.clone()));
+    }
     let workloads = run.workloads();
     let Some(namespace) = &mut stage.namespace else {
         return Err(gone());
     };
-    match tokio::time::timeout(READ, namespace.read(&workloads)).await {
-        Ok(Ok(store)) => Ok(store),
-        Ok(Err(error)) => Err(format!("the tables could not be read: {}", text(error))),
-        Err(_) => Err(no_answer()),
+    let store = namespace.read(&workloads).await;
+    match namespace.prove().await {
+        Err(error) if !error.may_pass() => Err(LookError::Failed(error.text())),
+        Err(ClaimError::Ask(error)) => Err(error.into()),
+        Ok(()) | Err(_) => Ok(store?),
     }
 }
 
-fn gone() -> String {
-    "the server is gone".to_owned()
-}
-
-fn no_answer() -> String {
-    format!("the server did not answer within {} s", READ.as_secs())
-}
-
-fn text(error: impl std::error::Error) -> String {
-    crate::error::chain(&error)
+fn gone() -> LookError {
+    LookError::Unreachable("the server is gone".to_owned())
 }
 
 #[expect(
@@ -220,3 +292,6 @@ fn text(error: impl std::error::Error) -> String {
 async fn pause() {
     tokio::time::sleep(LOOK).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,9 +10,11 @@ use poolproof_testbed::{Admin, AdminError, Cluster, LocalConfig, ServerInfo};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::check::room_for;
+use crate::claim::{ClaimError, reconnected};
 use crate::error::SlowStep;
 use crate::execute::{PostgresChoice, Run, RunOptions};
-use crate::namespace::{Namespace, in_schema};
+use crate::keeper::Keeper;
+use crate::namespace::{CreateError, Namespace, in_schema};
 use crate::progress::{Progress, ProgressSink};
 use crate::{RunError, check_blast_radius};
 
@@ -20,7 +22,7 @@ use crate::{RunError, check_blast_radius};
 pub(crate) const PROXY: &str = "postgres";
 /// How long reaching the server and making the tables may take.
 const PREPARE: Duration = Duration::from_secs(30);
-/// Connections that a run has beside the pool's: schema, bank, server faults, last look.
+/// Connections that a run has beside the pool's: claim, bank, server faults, last look.
 pub(crate) const OWN_CONNECTIONS: u32 = 4;
 /// How long the subject may take to close.
 const CLOSE: Duration = Duration::from_secs(5);
@@ -35,7 +37,10 @@ pub(crate) struct Stage {
     pub(crate) source: String,
     pub(crate) schema: String,
     pub(crate) application_name: String,
+    /// None while its keeper has it.
     pub(crate) namespace: Option<Namespace>,
+    /// Why the schema is not the run's own any more, if so.
+    pub(crate) claim_lost: Option<String>,
     pub(crate) proxies: Proxies,
     pub(crate) subject: Arc<dyn Subject>,
 }
@@ -83,7 +88,8 @@ impl Stage {
         let schema = Namespace::schema_name(&run.id);
         let application_name = format!("poolproof/{}/{}", run.id, options.subject);
         let prepared = Box::pin(async {
-            let namespace = prepare(&direct, &schema, &run.workloads()).await?;
+            let names = (schema.as_str(), application_name.as_str());
+            let mut namespace = prepare(&direct, names, &run.workloads()).await?;
             let proxies = Proxies::new(options.seed);
             let subject = unless_interrupted(run, async {
                 let through = stand_proxy(&proxies, &direct).await?;
@@ -99,6 +105,9 @@ impl Stage {
                     return Err(error);
                 }
             };
+            // Shows whether the server lets the subject's connections be seen. What stands in the way
+            // is found again, and told, before the verdict.
+            drop(namespace.prove().await);
             let detail = format!("{} behind the fault proxy", subject.info().version);
             let stage = Self {
                 cluster,
@@ -108,6 +117,7 @@ impl Stage {
                 schema,
                 application_name,
                 namespace: Some(namespace),
+                claim_lost: None,
                 proxies,
                 subject,
             };
@@ -120,6 +130,32 @@ impl Stage {
             prepared,
         )
         .await
+    }
+
+    /// Keeps the claim on the schema while `work` goes on.
+    pub(crate) async fn keeping<T>(&mut self, work: impl AsyncFnOnce(&Self) -> T) -> T {
+        let keeper = self.namespace.take().map(Keeper::start);
+        let done = work(self).await;
+        if let Some(keeper) = keeper {
+            match keeper.stop().await {
+                Some(kept) => {
+                    self.namespace = Some(kept.namespace);
+                    self.claim_lost = kept.lost;
+                }
+                None => self.claim_lost = Some("the claim's keeper panicked".to_owned()),
+            }
+        }
+        done
+    }
+
+    /// Says what became of the run's own connections.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let reconnects = self.namespace.as_ref().map_or(0, Namespace::reconnects);
+        let mut notes: Vec<_> = reconnected("the claim on the schema", reconnects)
+            .into_iter()
+            .collect();
+        notes.extend(self.claim_lost.clone());
+        notes
     }
 
     /// Returns whether the server is known to be gone. Only a local server can be known so.
@@ -263,20 +299,35 @@ async fn connect_admin(direct: &PgConnectOptions) -> Result<Admin, RunError> {
 
 async fn prepare(
     direct: &PgConnectOptions,
-    schema: &str,
+    (schema, subject): (&str, &str),
     workloads: &[Workload],
 ) -> Result<Namespace, RunError> {
-    match tokio::time::timeout(PREPARE, Namespace::create(direct, schema, workloads)).await {
-        Ok(Ok(namespace)) => Ok(namespace),
-        Ok(Err(source)) => Err(RunError::Prepare {
-            schema: schema.to_owned(),
-            source,
-        }),
-        Err(_) => Err(RunError::Slow {
-            step: SlowStep::Creating,
-            limit: PREPARE,
-        }),
-    }
+    let create = Namespace::create(direct, schema, subject, workloads);
+    let created = tokio::time::timeout(PREPARE, create).await;
+    let error = match created {
+        Ok(Ok(namespace)) => return Ok(namespace),
+        Ok(Err(error)) => error,
+        Err(_) => {
+            return Err(RunError::Slow {
+                step: SlowStep::Creating,
+                limit: PREPARE,
+            });
+        }
+    };
+    let schema = schema.to_owned();
+    Err(match error {
+        CreateError::Sql(source) => RunError::Prepare { schema, source },
+        CreateError::Claim(ClaimError::Elsewhere { found }) => {
+            RunError::Elsewhere { schema, found }
+        }
+        CreateError::Claim(ClaimError::Taken { .. } | ClaimError::Dropped { .. }) => {
+            RunError::NotKept { schema }
+        }
+        CreateError::Claim(ClaimError::Ask(source)) => RunError::Connect {
+            target: describe_target(direct),
+            source: Box::new(source),
+        },
+    })
 }
 
 /// Stands a proxy before the server and returns the options that lead through it.

@@ -9,8 +9,9 @@ use poolproof_load::Subject;
 use poolproof_oracle::{BankSnapshot, Sample};
 use tokio::time::MissedTickBehavior;
 
+use crate::error::chain;
 use crate::inject::Aim;
-use crate::namespace::Tables;
+use crate::namespace::BankReader;
 use crate::time::micros;
 
 /// How often the pool and the proxy are looked at.
@@ -25,7 +26,7 @@ pub(crate) struct Watch {
     pub(crate) subject: Arc<dyn Subject>,
     pub(crate) aim: Aim,
     /// Reads the bank's total, where the run has a bank.
-    pub(crate) bank: Option<Tables>,
+    pub(crate) bank: Option<BankReader>,
 }
 
 /// What was seen so far. It outlives the watch, which may be dropped at any time.
@@ -35,8 +36,8 @@ pub(crate) struct Seen {
     pub(crate) bank: Vec<BankSnapshot>,
     /// How long connections took to open, where the subject tells.
     pub(crate) connect_us: Vec<u64>,
-    /// Reads of the bank that failed, with the first error.
-    pub(crate) bank_problem: Option<String>,
+    /// Why the bank cannot be read, since it last could.
+    pub(crate) bank_unseen: Option<String>,
 }
 
 impl Watch {
@@ -74,18 +75,21 @@ impl Watch {
 
     async fn read_bank(&mut self, seen: &mut Seen) {
         let at_us = self.now_us();
-        let Some(tables) = &mut self.bank else { return };
-        let problem = match tokio::time::timeout(BANK_LIMIT, tables.bank_snapshot(at_us)).await {
+        let Some(bank) = &mut self.bank else { return };
+        let problem = match tokio::time::timeout(BANK_LIMIT, bank.snapshot(at_us)).await {
             Ok(Ok(snapshot)) => {
                 seen.bank.push(snapshot);
+                // A server that was down and is there again shows what happened meanwhile.
+                seen.bank_unseen = None;
                 return;
             }
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(error)) => chain(&error),
             Err(_) => format!("no answer within {} s", BANK_LIMIT.as_secs()),
         };
-        // A connection that failed or holds half an answer says nothing more.
-        self.bank = None;
-        seen.bank_problem.get_or_insert(problem);
+        seen.bank_unseen.get_or_insert_with(|| {
+            let at = Duration::from_micros(at_us).as_secs_f64();
+            format!("the bank could not be read from {at:.1} s on: {problem}")
+        });
     }
 
     fn now_us(&self) -> u64 {

@@ -131,6 +131,7 @@ impl Bench {
                 pool_max: Some(15),
                 bank_accounts: 64,
                 bank_opening_balance: 1_000,
+                write_set_tables: 3,
                 quiescence_us: 10_000_000,
             },
             ops: &ops,
@@ -141,6 +142,7 @@ impl Bench {
             capacity: Ok(capacity),
             store: Ok(&store),
             bank_snapshots: &[],
+            bank_unseen: None,
         })
     }
 
@@ -218,6 +220,7 @@ impl Bench {
             let busy = backends.iter().any(|backend| backend.in_transaction);
             if !busy || Instant::now() >= deadline {
                 return ServerView {
+                    backends_peak: backends.len() as u64,
                     backends: backends.into_iter().map(row).collect(),
                     prepared_transactions: admin.prepared_transactions().await.unwrap(),
                 };

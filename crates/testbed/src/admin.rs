@@ -5,8 +5,9 @@ mod inject;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
-use sqlx::{Connection, Row};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
+use sqlx::query::Query;
+use sqlx::{Connection, Executor, Row};
 use tokio::time::timeout;
 
 pub use inject::InjectError;
@@ -29,6 +30,18 @@ const SERVER_INFO_SQL: &str = "select version(), \
     (select count(*) from pg_stat_activity \
         where backend_type = 'client backend' or (backend_type is null and datid is not null)), \
     (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint";
+
+/// A server, or a role, may be set to end sessions that are idle and statements that are slow. What
+/// looks at a pool must outlive that: a look that was cut off would have seen nothing.
+///
+/// The first statement has to fit into a timeout that there is, so it is a quick one; not all versions
+/// know all that the second one is about.
+const OUTLIVE_SQL: [&str; 2] = [
+    "set statement_timeout = 0",
+    "select set_config(name, '0', false) from pg_settings where name in \
+    ('idle_session_timeout', 'idle_in_transaction_session_timeout', \
+    'lock_timeout', 'transaction_timeout')",
+];
 
 const BACKENDS_SQL: &str = "select pid, coalesce(state, ''), xact_start is not null, \
     (select count(*) from pg_locks l where l.pid = a.pid \
@@ -67,12 +80,25 @@ pub enum AdminError {
     },
 }
 
+impl AdminError {
+    /// Whether the server gave no answer, as when it is down or out of reach; not when it refused.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Connect { source, .. } | Self::Ask { source, .. } => broken(source),
+            Self::Deadline { .. } => true,
+        }
+    }
+}
+
 /// A direct connection to the server that is opened again when it was lost.
 ///
-/// A question that fails because the connection broke is asked once more on a new one.
+/// A question that fails because the connection broke is asked once more on a new one. Timeouts that
+/// the server or the role has for idle sessions and slow statements are switched off on it.
 pub struct Admin {
     options: PgConnectOptions,
     connection: Option<PgConnection>,
+    opened: u32,
 }
 
 impl Admin {
@@ -83,9 +109,23 @@ impl Admin {
     /// # Cancel safety
     /// Safe. A connection half opened is closed.
     pub async fn connect(options: PgConnectOptions) -> Result<Self, AdminError> {
+        Self::connect_as(options, ADMIN_APPLICATION_NAME).await
+    }
+
+    /// Connects under an `application_name` of the caller's.
+    ///
+    /// # Errors
+    /// As [`Admin::connect`].
+    /// # Cancel safety
+    /// Safe. A connection half opened is closed.
+    pub async fn connect_as(
+        options: PgConnectOptions,
+        application_name: &str,
+    ) -> Result<Self, AdminError> {
         let mut admin = Self {
-            options: options.application_name(ADMIN_APPLICATION_NAME),
+            options: options.application_name(application_name),
             connection: None,
+            opened: 0,
         };
         admin.connection().await?;
         Ok(admin)
@@ -119,6 +159,23 @@ impl Admin {
         }
     }
 
+    /// Returns how often the connection was lost and opened again.
+    #[must_use]
+    pub fn reconnects(&self) -> u32 {
+        self.opened.saturating_sub(1)
+    }
+
+    /// Closes the connection. The next question opens another one.
+    ///
+    /// # Cancel safety
+    /// Safe. The connection is closed without a goodbye.
+    pub async fn disconnect(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            // One that is broken already cannot be closed better than by dropping it.
+            drop(timeout(ADMIN_DEADLINE, connection.close()).await);
+        }
+    }
+
     /// Asks the server what it is and how much room it has.
     ///
     /// # Errors
@@ -126,7 +183,7 @@ impl Admin {
     /// # Cancel safety
     /// Safe. The connection is opened again for the next question.
     pub async fn server_info(&mut self) -> Result<ServerInfo, AdminError> {
-        let rows = self.ask("its limits", SERVER_INFO_SQL, None).await?;
+        let rows = self.ask("its limits", SERVER_INFO_SQL, &[]).await?;
         let read = |row: &PgRow| -> Result<ServerInfo, sqlx::Error> {
             let started_us: i64 = row.try_get(5)?;
             Ok(ServerInfo {
@@ -153,7 +210,7 @@ impl Admin {
     /// Safe. The connection is opened again for the next question.
     pub async fn backends(&mut self, application_name: &str) -> Result<Vec<Backend>, AdminError> {
         let what = "its backends";
-        let rows = self.ask(what, BACKENDS_SQL, Some(application_name)).await?;
+        let rows = self.ask(what, BACKENDS_SQL, &[application_name]).await?;
         rows.iter()
             .map(backend)
             .collect::<Result<_, _>>()
@@ -169,24 +226,30 @@ impl Admin {
     pub async fn prepared_transactions(&mut self) -> Result<u64, AdminError> {
         let what = "its prepared transactions";
         let sql = "select count(*) from pg_prepared_xacts where database = current_database()";
-        let rows = self.ask(what, sql, None).await?;
+        let rows = self.ask(what, sql, &[]).await?;
         one(&rows)
             .and_then(|row| row.try_get::<i64, _>(0))
             .map(count)
             .map_err(|source| AdminError::Ask { what, source })
     }
 
-    /// Asks one question, once more if the connection turns out to be broken.
-    async fn ask(
+    /// Asks one question, once more if the connection turns out to be broken; `what` says in errors
+    /// what was asked for.
+    ///
+    /// # Errors
+    /// [`AdminError`] when there is no answer within [`ADMIN_DEADLINE`].
+    /// # Cancel safety
+    /// Safe. The connection is opened again for the next question.
+    pub async fn ask(
         &mut self,
         what: &'static str,
         sql: &'static str,
-        parameter: Option<&str>,
+        parameters: &[&str],
     ) -> Result<Vec<PgRow>, AdminError> {
-        match self.ask_once(what, sql, parameter).await {
+        match self.ask_once(what, sql, parameters).await {
             Err(AdminError::Ask { source, .. }) if broken(&source) => {
                 self.connection = None;
-                self.ask_once(what, sql, parameter).await
+                self.ask_once(what, sql, parameters).await
             }
             answer => answer,
         }
@@ -196,7 +259,7 @@ impl Admin {
         &mut self,
         what: &'static str,
         sql: &'static str,
-        parameter: Option<&str>,
+        parameters: &[&str],
     ) -> Result<Vec<PgRow>, AdminError> {
         // Taken out for the time of the question: a future dropped in the middle of it must not
         // leave a connection whose next answer belongs to this question.
@@ -204,10 +267,10 @@ impl Admin {
             Some(connection) => connection,
             None => self.open().await?,
         };
-        let mut query = sqlx::query(sql);
-        if let Some(parameter) = parameter {
-            query = query.bind(parameter);
-        }
+        let bind = |query: Query<'static, _, PgArguments>, parameter: &&str| {
+            query.bind((*parameter).to_owned())
+        };
+        let query = parameters.iter().fold(sqlx::query(sql), bind);
         let answer = timeout(ADMIN_DEADLINE, query.fetch_all(&mut connection))
             .await
             .map_err(|_elapsed| AdminError::Deadline { what })?;
@@ -215,8 +278,8 @@ impl Admin {
         answer.map_err(|source| AdminError::Ask { what, source })
     }
 
-    async fn open(&self) -> Result<PgConnection, AdminError> {
-        timeout(ADMIN_DEADLINE, PgConnection::connect_with(&self.options))
+    async fn open(&mut self) -> Result<PgConnection, AdminError> {
+        let opened = timeout(ADMIN_DEADLINE, connect(&self.options))
             .await
             .map_err(|_elapsed| AdminError::Deadline {
                 what: "a new connection",
@@ -225,8 +288,18 @@ impl Admin {
                 host: self.options.get_host().to_owned(),
                 port: self.options.get_port(),
                 source,
-            })
+            })?;
+        self.opened += 1;
+        Ok(opened)
     }
+}
+
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    for sql in OUTLIVE_SQL {
+        connection.execute(sql).await?;
+    }
+    Ok(connection)
 }
 
 impl fmt::Debug for Admin {
@@ -241,11 +314,13 @@ impl fmt::Debug for Admin {
 
 /// Whether the connection is of no use any more after this error.
 ///
-/// Class 57 are the server's farewells: terminated by an administrator, shutting down, crashed.
+/// Class 57 are the server's farewells: terminated by an administrator, shutting down, crashed, idle
+/// for too long. 25P03 and 25P04 are those of a transaction that took too long.
 fn broken(error: &sqlx::Error) -> bool {
+    let farewell = |code: &str| code.starts_with("57P") || matches!(code, "25P03" | "25P04");
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P")),
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| farewell(&code)),
         _ => false,
     }
 }

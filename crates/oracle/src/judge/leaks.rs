@@ -1,9 +1,9 @@
 //! L: no leak, by the pool's books (L1), by the server's (L2), and by using what is left (L6).
 
 use super::limit::within_limit;
-use super::tally::{Tally, not_checked};
+use super::tally::{Tally, unseen};
 use crate::figures::{Seconds, counted};
-use crate::{Guarantee, GuaranteeResult, Observations, PoolView};
+use crate::{Guarantee, GuaranteeResult, GuaranteeStatus, Observations, PoolView};
 
 /// L1: at quiescence nothing is lent, awaited, opening or closing, and the books balance; at no
 /// look were there more connections than the pool may have.
@@ -12,7 +12,10 @@ pub(super) fn pool_books(observations: &Observations<'_>) -> GuaranteeResult {
     let limit = within_limit(observations, &mut tally);
     let view = match &observations.pool {
         Ok(view) => view,
-        Err(reason) => return tally.conclude_not_checked(Guarantee::L1, limit, reason),
+        Err(reason) => {
+            let status = GuaranteeStatus::Void(reason.clone());
+            return tally.conclude_unjudged(Guarantee::L1, limit, status);
+        }
     };
     if let (Some(size), Some(max)) = (view.size, observations.limits.pool_max) {
         tally.fact(size <= max, || {
@@ -42,11 +45,9 @@ pub(super) fn pool_books(observations: &Observations<'_>) -> GuaranteeResult {
         });
     }
     if told.is_empty() {
-        return tally.conclude_not_checked(
-            Guarantee::L1,
-            limit,
-            "the subject tells nothing about its leases and connections",
-        );
+        let reason = "the subject tells nothing about its leases and connections".to_owned();
+        let status = GuaranteeStatus::NotChecked(reason);
+        return tally.conclude_unjudged(Guarantee::L1, limit, status);
     }
     let rest = format!("at quiescence: {}", told.join("; "));
     let phrases: Vec<String> = limit.into_iter().chain([rest]).collect();
@@ -105,7 +106,7 @@ fn size_is_what_was_opened(view: &PoolView, tally: &mut Tally) -> Option<String>
 pub(super) fn server_books(observations: &Observations<'_>) -> GuaranteeResult {
     let server = match &observations.server {
         Ok(server) => server,
-        Err(reason) => return not_checked(Guarantee::L2, reason),
+        Err(reason) => return unseen(Guarantee::L2, reason),
     };
     let mut tally = Tally::default();
     let found = count_of(server.backends.len());
@@ -143,10 +144,12 @@ pub(super) fn server_books(observations: &Observations<'_>) -> GuaranteeResult {
     tally.fact(prepared == 0, || {
         format!("prepared transactions: expected 0, found {prepared}")
     });
-    tally.conclude(
-        Guarantee::L2,
-        format!("{compared}; open transactions, locks and prepared transactions counted"),
-    )
+    let summary = format!("{compared}; open transactions, locks and prepared transactions counted");
+    if server.backends_peak == 0 {
+        let reason = "the server never showed a connection of the subject";
+        return tally.conclude_void(Guarantee::L2, summary, reason);
+    }
+    tally.conclude(Guarantee::L2, summary)
 }
 
 fn compared(found: u64, size: u64) -> String {
@@ -170,7 +173,7 @@ fn compared(found: u64, size: u64) -> String {
 pub(super) fn capacity(observations: &Observations<'_>) -> GuaranteeResult {
     let probe = match &observations.capacity {
         Ok(probe) => probe,
-        Err(reason) => return not_checked(Guarantee::L6, reason),
+        Err(reason) => return unseen(Guarantee::L6, reason),
     };
     let mut tally = Tally::default();
     tally.fact(probe.acquired == probe.wanted, || {
@@ -371,6 +374,18 @@ mod tests {
         assert_eq!(
             server_books(&world.observations()).evidence,
             ["backend 101: 1 lock left (idle)"]
+        );
+    }
+
+    #[test]
+    fn a_server_that_never_showed_a_connection_makes_l2_void() {
+        let mut world = World::default();
+        world.server.backends.clear();
+        world.server.backends_peak = 0;
+        let reason = "the server never showed a connection of the subject";
+        assert_eq!(
+            server_books(&world.observations()).status,
+            GuaranteeStatus::Void(reason.into())
         );
     }
 

@@ -139,16 +139,17 @@ mod tests {
             ..World::default()
         };
         let untold = "the subject tells nothing about its leases and connections";
-        for (pool, reason) in [
-            (Ok(PoolView::default()), untold),
-            (Err("the subject is gone".to_owned()), "the subject is gone"),
+        let gone = "the subject is gone".to_owned();
+        for (pool, status) in [
+            (
+                Ok(PoolView::default()),
+                GuaranteeStatus::NotChecked(untold.into()),
+            ),
+            (Err(gone.clone()), GuaranteeStatus::Void(gone)),
         ] {
             let mut observations = world.observations();
             observations.pool = pool;
-            assert_eq!(
-                pool_books(&observations).status,
-                GuaranteeStatus::NotChecked(reason.into())
-            );
+            assert_eq!(pool_books(&observations).status, status);
             let above = samples([Some(16)]);
             observations.samples = &above;
             let result = pool_books(&observations);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::tally::{Tally, not_checked};
+use super::tally::{Tally, unseen};
 use crate::figures::{Seconds, counted, grouped};
 use crate::{DoubtCause, Ending, Guarantee, GuaranteeResult, Observations, OpRecord, Outcome};
 
@@ -37,7 +37,7 @@ struct Doubts {
 pub(super) fn op_log(observations: &Observations<'_>) -> GuaranteeResult {
     let store = match &observations.store {
         Ok(store) => *store,
-        Err(reason) => return not_checked(Guarantee::X, reason),
+        Err(reason) => return unseen(Guarantee::X, reason),
     };
     let mut tally = Tally::default();
     let mut figures = Figures::default();
@@ -69,6 +69,10 @@ pub(super) fn op_log(observations: &Observations<'_>) -> GuaranteeResult {
     let summary = figures.summary(observations.ops.len());
     if observations.ops.is_empty() {
         return tally.conclude_void(Guarantee::X, summary, "no op was started");
+    }
+    let came_to_something = |op: &OpRecord| matches!(op.outcome, Outcome::Ok | Outcome::Info);
+    if !observations.ops.iter().any(came_to_something) {
+        return tally.conclude_void(Guarantee::X, summary, "every op failed or was shed");
     }
     tally.conclude(Guarantee::X, summary)
 }

@@ -6,6 +6,8 @@ use crate::{Guarantee, GuaranteeResult, GuaranteeStatus};
 /// them in the history, and a report stays readable.
 const EVIDENCE_LINES: usize = 5;
 
+const NOTHING: &str = "nothing was checked";
+
 /// The facts that one checker looked at.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -58,18 +60,19 @@ impl Tally {
         self.finish(guarantee, summary, GuaranteeStatus::Void(reason.to_owned()))
     }
 
-    /// Concludes that the guarantee could not be checked, unless something was violated all the
-    /// same.
-    pub(super) fn conclude_not_checked(
+    /// Concludes that the guarantee was not judged, with `status`, unless something was violated all
+    /// the same.
+    pub(super) fn conclude_unjudged(
         self,
         guarantee: Guarantee,
         summary: Option<String>,
-        reason: &str,
+        status: GuaranteeStatus,
     ) -> GuaranteeResult {
         if self.violations == 0 {
-            return not_checked(guarantee, reason);
+            return unjudged(guarantee, status);
         }
-        self.conclude(guarantee, summary.unwrap_or_else(|| reason.to_owned()))
+        let summary = summary.unwrap_or_else(|| NOTHING.to_owned());
+        self.conclude(guarantee, summary)
     }
 
     fn finish(
@@ -93,14 +96,24 @@ impl Tally {
     }
 }
 
-/// The result of a guarantee that could not be checked.
-pub(super) fn not_checked(guarantee: Guarantee, reason: &str) -> GuaranteeResult {
+/// The result of a guarantee whose look failed.
+pub(super) fn unseen(guarantee: Guarantee, reason: &str) -> GuaranteeResult {
+    unjudged(guarantee, GuaranteeStatus::Void(reason.to_owned()))
+}
+
+/// The result of a guarantee that the scenario holds nothing for.
+pub(super) fn nothing_to_check(guarantee: Guarantee, reason: &str) -> GuaranteeResult {
+    let status = GuaranteeStatus::NothingToCheck(reason.to_owned());
+    unjudged(guarantee, status)
+}
+
+fn unjudged(guarantee: Guarantee, status: GuaranteeStatus) -> GuaranteeResult {
     GuaranteeResult {
         guarantee,
-        status: GuaranteeStatus::NotChecked(reason.to_owned()),
+        status,
         checked: 0,
         violations: 0,
-        summary: "nothing was checked".to_owned(),
+        summary: NOTHING.to_owned(),
         evidence: Vec::new(),
     }
 }

@@ -126,7 +126,7 @@ impl Admin {
         loop {
             ticks.tick().await;
             let rows = self
-                .ask(what, sql, Some(application_name))
+                .ask(what, sql, &[application_name])
                 .await
                 .map_err(InjectError::Admin)?;
             let doomed = rows
@@ -160,7 +160,7 @@ impl Admin {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while timeout_at(deadline, ticks.tick()).await.is_ok() {
             let rows = self
-                .ask("a backend", IS_THERE_SQL, Some(&doomed.identity))
+                .ask("a backend", IS_THERE_SQL, &[&doomed.identity])
                 .await
                 .map_err(InjectError::Admin)?;
             if rows.is_empty() {

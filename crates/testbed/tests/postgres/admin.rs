@@ -6,7 +6,7 @@ use poolproof_testbed::{
     Admin, AdminError, Backend, BackendTarget, Cluster, InjectError, LocalConfig, ServerFault,
 };
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{Connection, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
 const PLENTY: Duration = Duration::from_secs(20);
 
@@ -266,4 +266,32 @@ fn faults_are_written_as_scenarios_write_them() {
             serde_json::Value::from(target.as_str())
         );
     }
+}
+
+#[tokio::test]
+async fn timeouts_that_a_role_has_do_not_end_what_looks_at_its_pool() {
+    let cluster = Cluster::start(LocalConfig::default()).await.unwrap();
+    let mut boss = PgConnection::connect_with(&cluster.options())
+        .await
+        .unwrap();
+    let names = [
+        "idle_session_timeout",
+        "idle_in_transaction_session_timeout",
+        "statement_timeout",
+        "lock_timeout",
+    ];
+    run(&mut boss, "create role hasty login password 'x'").await;
+    for name in names {
+        let sql = format!("alter role hasty set {name} = '1min'");
+        boss.execute(AssertSqlSafe(sql)).await.unwrap();
+    }
+    let options = cluster.options().username("hasty").password("x");
+    let mut admin = Admin::connect(options).await.unwrap();
+    for name in names {
+        let sql = "select current_setting($1)";
+        let rows = admin.ask("a setting", sql, &[name]).await.unwrap();
+        assert_eq!(rows[0].get::<String, _>(0), "0", "{name}");
+    }
+    assert_eq!(admin.reconnects(), 0);
+    cluster.stop().await.unwrap();
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::figures::{Seconds, counted, grouped};
-use crate::judge::tally::{Tally, not_checked};
+use crate::judge::tally::{Tally, nothing_to_check, unseen};
 use crate::{Effect, Guarantee, GuaranteeResult, Limits, Observations, OpRecord, Store};
 
 /// What the transfers in the op log did to one account.
@@ -20,17 +20,13 @@ struct Movement {
 /// transfers too (they are for X), and breaks for a transfer of which only a part was applied,
 /// even when such parts cancel out in the total.
 pub(in crate::judge) fn bank(observations: &Observations<'_>) -> GuaranteeResult {
+    if observations.limits.bank_accounts == 0 {
+        return nothing_to_check(Guarantee::R1, "the run had no bank");
+    }
     let store = match &observations.store {
         Ok(store) => *store,
-        Err(reason) => return not_checked(Guarantee::R1, reason),
+        Err(reason) => return unseen(Guarantee::R1, reason),
     };
-    let has_transfers = observations
-        .ops
-        .iter()
-        .any(|op| matches!(op.effect, Effect::Transfer { .. }));
-    if !has_transfers && store.accounts.is_empty() && observations.bank_snapshots.is_empty() {
-        return not_checked(Guarantee::R1, "the run had no bank");
-    }
     let (movements, applied) = movements(observations.ops, store);
     let mut tally = Tally::default();
     check_total(observations.limits, store, &mut tally);
@@ -48,6 +44,9 @@ pub(in crate::judge) fn bank(observations: &Observations<'_>) -> GuaranteeResult
     );
     if applied == 0 {
         return tally.conclude_void(Guarantee::R1, summary, "no transfer was applied");
+    }
+    if let Some(reason) = observations.bank_unseen {
+        return tally.conclude_void(Guarantee::R1, summary, reason);
     }
     tally.conclude(Guarantee::R1, summary)
 }
@@ -287,11 +286,32 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_a_bank_is_not_checked() {
-        let world = World::with_ops([write_set(0, 3)]);
+    fn a_run_without_a_bank_has_nothing_to_check() {
+        let mut world = World::with_ops([write_set(0, 3)]);
+        world.limits.bank_accounts = 0;
+        let mut observations = world.observations();
+        for store in [Ok(&world.store), Err("the tables are gone".to_owned())] {
+            observations.store = store;
+            assert_eq!(
+                bank(&observations).status,
+                GuaranteeStatus::NothingToCheck("the run had no bank".into())
+            );
+        }
+    }
+
+    #[test]
+    fn a_bank_that_could_no_longer_be_seen_is_void_unless_it_broke_before() {
+        let mut world = consistent();
+        world.bank_unseen = Some("the bank could not be read from 2.5 s on".into());
+        let result = bank(&world.observations());
+        assert_eq!(
+            result.status,
+            GuaranteeStatus::Void("the bank could not be read from 2.5 s on".into())
+        );
+        world.bank_snapshots[0].total -= 1;
         assert_eq!(
             bank(&world.observations()).status,
-            GuaranteeStatus::NotChecked("the run had no bank".into())
+            GuaranteeStatus::Violated
         );
     }
 

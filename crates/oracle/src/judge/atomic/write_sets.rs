@@ -3,24 +3,24 @@
 use std::collections::BTreeMap;
 
 use crate::figures::{counted, grouped};
-use crate::judge::tally::{Tally, not_checked};
+use crate::judge::tally::{Tally, nothing_to_check, unseen};
 use crate::{Effect, Guarantee, GuaranteeResult, Observations};
 
 /// Checks one fact per write-set op, and one per id that does not belong where it was found.
 ///
 /// Whether an op may be there at all is for X; here it is all or none.
 pub(in crate::judge) fn write_sets(observations: &Observations<'_>) -> GuaranteeResult {
+    if observations.limits.write_set_tables == 0 {
+        return nothing_to_check(Guarantee::R2, "the run had no write sets");
+    }
     let store = match &observations.store {
         Ok(store) => *store,
-        Err(reason) => return not_checked(Guarantee::R2, reason),
+        Err(reason) => return unseen(Guarantee::R2, reason),
     };
     let widths = widths(observations);
-    if widths.is_empty() && store.write_sets.is_empty() {
-        return not_checked(Guarantee::R2, "the run had no write sets");
-    }
     let read = store.write_sets.len();
     if let Some((id, width)) = widths.iter().find(|(_, width)| **width > read) {
-        return not_checked(
+        return unseen(
             Guarantee::R2,
             &format!("op {id} writes {width} tables, only {read} could be read"),
         );
@@ -218,21 +218,22 @@ mod tests {
     }
 
     #[test]
-    fn tables_that_were_not_read_leave_r2_unchecked() {
+    fn tables_that_were_not_read_make_r2_void() {
         let mut world = consistent();
         world.store.write_sets.pop();
         assert_eq!(
             write_sets(&world.observations()).status,
-            GuaranteeStatus::NotChecked("op 0 writes 3 tables, only 2 could be read".into())
+            GuaranteeStatus::Void("op 0 writes 3 tables, only 2 could be read".into())
         );
     }
 
     #[test]
-    fn a_run_without_write_sets_is_not_checked() {
-        let world = World::with_ops([committed(0)]);
+    fn a_run_without_write_sets_has_nothing_to_check() {
+        let mut world = World::with_ops([committed(0)]);
+        world.limits.write_set_tables = 0;
         assert_eq!(
             write_sets(&world.observations()).status,
-            GuaranteeStatus::NotChecked("the run had no write sets".into())
+            GuaranteeStatus::NothingToCheck("the run had no write sets".into())
         );
     }
 }
