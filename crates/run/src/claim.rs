@@ -49,7 +49,7 @@ pub(crate) enum ClaimError {
     #[error(transparent)]
     Ask(#[from] AdminError),
     /// Something in between keeps the start-up parameters for itself.
-    #[error("the search path is \"{found}\" and not the run's own schema")]
+    #[error("the search path is {found} and not the run's own schema")]
     Elsewhere {
         /// What it is.
         found: String,

@@ -82,7 +82,7 @@ pub enum RunError {
     },
     /// Names would lead elsewhere than into the run's own schema.
     #[error(
-        "the server was asked for the search path {schema} at connect and has \"{found}\" instead"
+        "the server was asked for the search path {schema} at connect, and has {found}"
     )]
     Elsewhere {
         /// The run's own schema.
