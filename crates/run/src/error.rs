@@ -81,9 +81,7 @@ pub enum RunError {
         source: sqlx::Error,
     },
     /// Names would lead elsewhere than into the run's own schema.
-    #[error(
-        "the server was asked for the search path {schema} at connect, and has {found}"
-    )]
+    #[error("the server was asked for the search path {schema} at connect, and has {found}")]
     Elsewhere {
         /// The run's own schema.
         schema: String,
