@@ -2,11 +2,13 @@
 //!
 //! Where there is a `/proc`, a process belongs to a cluster when it runs a program called
 //! `postgres`, under the server's user id, with its working directory inside the run directory:
-//! all processes of a server work in its data directory. Elsewhere (macOS) the `ps` listing has
-//! to do: the postmaster's command line names the data directory, and every other process shows
-//! the cluster's name.
+//! all processes of a server work in its data directory. Where that may not be looked at (root in a
+//! container without CAP_SYS_PTRACE), and where there is no `/proc` (macOS, by `ps`), the command line
+//! has to do: the postmaster's names the data directory, and every other process shows the cluster's
+//! name.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -93,17 +95,20 @@ pub(crate) fn from_proc(mark: Mark<'_>) -> Vec<i32> {
         .collect()
 }
 
-/// None when the process ended meanwhile or is not ours to look into.
+/// None when the process ended meanwhile.
 fn is_of(pid: i32, mark: Mark<'_>) -> Option<bool> {
     let dir = Path::new("/proc").join(pid.to_string());
     if fs::metadata(&dir).ok()?.uid() != mark.uid.as_raw() {
         return Some(false);
     }
-    if !fs::read_link(dir.join("cwd"))
-        .ok()?
-        .starts_with(mark.run_dir)
-    {
-        return Some(false);
+    match fs::read_link(dir.join("cwd")) {
+        Ok(cwd) if cwd.starts_with(mark.run_dir) => {}
+        Ok(_) => return Some(false),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let line = fs::read_to_string(dir.join("cmdline")).ok()?;
+            return Some(is_command_of(&line.replace('\0', " "), mark));
+        }
+        Err(_ended) => return None,
     }
     let program = fs::read_link(dir.join("exe")).ok()?;
     let name = program
@@ -135,7 +140,10 @@ fn parse_ps(line: &str, mark: Mark<'_>) -> Option<i32> {
     if uid.parse::<u32>().ok()? != mark.uid.as_raw() {
         return None;
     }
-    let command = command.trim_start();
+    is_command_of(command.trim_start(), mark).then(|| pid.parse().ok())?
+}
+
+fn is_command_of(command: &str, mark: Mark<'_>) -> bool {
     let titled = command
         .strip_prefix("postgres: ")
         .and_then(|title| title.strip_prefix(mark.cluster_name))
@@ -144,7 +152,7 @@ fn parse_ps(line: &str, mark: Mark<'_>) -> Option<i32> {
     let mut words = command.split_whitespace();
     let is_postmaster = words.next().is_some_and(|it| it.ends_with("/postgres"))
         && words.any(|word| Path::new(word) == data);
-    (titled || is_postmaster).then(|| pid.parse().ok())?
+    titled || is_postmaster
 }
 
 #[cfg(test)]
