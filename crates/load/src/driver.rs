@@ -18,8 +18,9 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::flight::Flight;
 use crate::gauges::Gauges;
+use crate::leases::Leases;
 use crate::schedule::Schedule;
-use crate::subject::Subject;
+use crate::subject::{Subject, Trace};
 
 /// How long aborted ops get to be dropped. One whose drop blocks its thread is left behind.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
@@ -44,6 +45,7 @@ pub fn start(subject: Arc<dyn Subject>, schedule: Arc<Schedule>, origin: Instant
         schedule,
         origin,
         gauges: Arc::clone(&gauges),
+        leases: Arc::default(),
         stopped,
         airborne: Airborne::default(),
     };
@@ -135,6 +137,7 @@ struct Pacer {
     schedule: Arc<Schedule>,
     origin: Instant,
     gauges: Arc<Gauges>,
+    leases: Arc<Leases>,
     stopped: watch::Receiver<bool>,
     airborne: Airborne,
 }
@@ -163,10 +166,11 @@ impl Pacer {
     }
 
     fn start(&mut self, index: usize) {
+        let id = self.schedule.ops[index].id;
         let flight = Arc::new(Flight::new(
             Arc::clone(&self.schedule),
             index,
-            self.origin,
+            Trace::among(Arc::clone(&self.leases), id, self.origin),
             Arc::clone(&self.gauges),
         ));
         self.gauges.op_started();

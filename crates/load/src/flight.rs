@@ -40,19 +40,19 @@ enum Landing {
 }
 
 impl Flight {
-    /// Prepares the op at `index` of the schedule.
+    /// Prepares the op at `index` of the schedule; `trace` is its.
     pub(crate) fn new(
         schedule: Arc<Schedule>,
         index: usize,
-        origin: Instant,
+        trace: Trace,
         gauges: Arc<Gauges>,
     ) -> Self {
         Self {
             schedule,
             index,
-            origin,
+            origin: trace.origin(),
             started_us: OnceLock::new(),
-            trace: Trace::counted(origin, Arc::clone(&gauges)),
+            trace: trace.counted(Arc::clone(&gauges)),
             gauges,
         }
     }
@@ -155,6 +155,8 @@ impl Flight {
             ended_us,
             outcome: end.outcome,
             error: end.error,
+            backend_pid: self.trace.backend_pid(),
+            previous_op: self.trace.previous_op(),
             clean_probe: self.trace.take_clean_probe(),
         }
     }

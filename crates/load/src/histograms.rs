@@ -109,6 +109,8 @@ mod tests {
             ended_us,
             outcome,
             error: None,
+            backend_pid: None,
+            previous_op: None,
             clean_probe: None,
         }
     }

@@ -9,6 +9,7 @@ mod driver;
 mod flight;
 mod gauges;
 mod histograms;
+mod leases;
 mod schedule;
 mod seed;
 mod subject;
@@ -17,6 +18,7 @@ mod workload;
 pub use driver::{Finished, Running, start};
 pub use gauges::Gauges;
 pub use histograms::{Histograms, LATENCY_MAX_US};
+pub use leases::{BackendId, Leases};
 pub use schedule::{
     Arrivals, EndingWeights, LoadSpec, OPS_MAX, Schedule, ScheduleError, WeightedWorkload,
 };

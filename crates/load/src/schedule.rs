@@ -27,7 +27,8 @@ pub struct LoadSpec {
     pub deadline: Duration,
     /// Pause of each op between its last statement and its ending.
     pub hold: Duration,
-    /// Fraction of ops that look at the state of the connection they got, 0 to 1.
+    /// Fraction of ops that look at the state of the connection they got, 0 to 1. An op whose
+    /// connection is suspect looks in any case.
     pub clean_checks: f64,
     /// How often each ending occurs.
     pub endings: EndingWeights,

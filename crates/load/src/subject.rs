@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -10,6 +10,7 @@ use poolproof_oracle::{CapacityProbe, Op, OpError, Outcome, PoolView};
 use tokio::time::Instant;
 
 use crate::gauges::Gauges;
+use crate::leases::{BackendId, Lease, Leases};
 
 /// A pool under test.
 ///
@@ -25,6 +26,8 @@ pub trait Subject: Send + Sync + 'static {
     /// Executes one op: acquire, BEGIN, statements, hold, and the op's ending.
     ///
     /// Marks its progress in `trace`, because a future that is dropped or panics returns nothing.
+    /// Asks [`poolproof_oracle::CLEAN_PROBE_SQL`], before anything else on the connection, when
+    /// the op says so or [`Trace::is_suspect`] does.
     /// A planned panic is raised with [`planned_panic`] while the connection is held.
     ///
     /// # Cancel safety
@@ -99,40 +102,81 @@ struct PlannedPanic;
 /// Progress of one op, readable after its future was dropped.
 #[derive(Debug)]
 pub struct Trace {
+    op: u64,
     origin: Instant,
     acquired_us: AtomicU64,
     commit_sent_us: AtomicU64,
     clean_probe: Mutex<Option<String>>,
+    /// The lease that the op has, or had last.
+    lease: Mutex<Option<Lease>>,
+    leases: Arc<Leases>,
     gauges: Option<Arc<Gauges>>,
 }
 
 const NEVER: u64 = u64::MAX;
 
 impl Trace {
-    /// Creates the trace of an op; `origin` is the start of the load.
+    /// Creates the trace of a single op, whose connection nobody had before; `origin` is the start
+    /// of the load.
     #[must_use]
     pub fn new(origin: Instant) -> Self {
+        Self::among(Arc::default(), 0, origin)
+    }
+
+    /// Creates the trace of one op of several; `op` is its id, and all of them share `leases`.
+    #[must_use]
+    pub fn among(leases: Arc<Leases>, op: u64, origin: Instant) -> Self {
         Self {
+            op,
             origin,
             acquired_us: AtomicU64::new(NEVER),
             commit_sent_us: AtomicU64::new(NEVER),
             clean_probe: Mutex::new(None),
+            lease: Mutex::new(None),
+            leases,
             gauges: None,
         }
     }
 
-    /// Like [`Self::new`], and counts the op among the commits in flight once its COMMIT is sent.
-    pub(crate) fn counted(origin: Instant, gauges: Arc<Gauges>) -> Self {
+    /// Counts the op among the commits in flight once its COMMIT is sent.
+    pub(crate) fn counted(self, gauges: Arc<Gauges>) -> Self {
         Self {
             gauges: Some(gauges),
-            ..Self::new(origin)
+            ..self
         }
     }
 
-    /// Marks that the op holds a connection. The first call counts.
-    pub fn acquired(&self) {
+    /// Marks that the op holds a connection, and whose it is as far as the subject knows without
+    /// asking the server. The first call's time and the last call's connection count.
+    ///
+    /// # Panics
+    /// If another thread panicked in here before.
+    pub fn acquired(&self, backend: Option<BackendId>) {
         // Coming second is fine: the first mark counts.
         self.mark(&self.acquired_us);
+        *self.lease() = Some(self.leases.begin(self.op, backend));
+    }
+
+    /// Whether the last use of the op's connection was not seen to end in a commit or rollback, so
+    /// that the op has to ask it whether it is clean.
+    ///
+    /// # Panics
+    /// If another thread panicked in here before.
+    #[must_use]
+    pub fn is_suspect(&self) -> bool {
+        self.lease().is_some_and(|lease| lease.is_suspect)
+    }
+
+    /// Marks that, as the pool says, the transaction ended as planned in a commit or rollback.
+    ///
+    /// To be called *before* the connection goes back: the next op may have it at once.
+    ///
+    /// # Panics
+    /// If another thread panicked in here before.
+    pub fn settled(&self) {
+        if let Some(lease) = &mut *self.lease() {
+            self.leases.settle(self.op, lease);
+        }
     }
 
     /// Marks that COMMIT is about to be written. The first call counts.
@@ -169,6 +213,25 @@ impl Trace {
         read(&self.commit_sent_us)
     }
 
+    /// The process id of the backend that served the op, where the subject knows it.
+    ///
+    /// # Panics
+    /// If another thread panicked in here before.
+    #[must_use]
+    pub fn backend_pid(&self) -> Option<i32> {
+        let backend = self.lease().as_ref()?.backend;
+        backend.map(|backend| backend.pid)
+    }
+
+    /// The op that had the connection before, where that is known.
+    ///
+    /// # Panics
+    /// If another thread panicked in here before.
+    #[must_use]
+    pub fn previous_op(&self) -> Option<u64> {
+        self.lease().as_ref()?.previous_op
+    }
+
     /// Takes the answer to the clean probe, if it was asked.
     ///
     /// # Panics
@@ -179,6 +242,14 @@ impl Trace {
             .lock()
             .expect("bug: clean_probe lock poisoned")
             .take()
+    }
+
+    pub(crate) fn origin(&self) -> Instant {
+        self.origin
+    }
+
+    fn lease(&self) -> MutexGuard<'_, Option<Lease>> {
+        self.lease.lock().expect("bug: lease lock poisoned")
     }
 
     /// Marks a slot with the time, unless it was marked before; returns whether it was not.

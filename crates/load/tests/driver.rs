@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fake::{Fake, Step, commits, failed, schedule};
-use poolproof_load::{Finished, Histograms, OpEnd, Schedule, start};
+use poolproof_load::{BackendId, Finished, Histograms, OpEnd, Schedule, start};
 use poolproof_oracle::{Ending, ErrorCategory, Op, OpRecord, Outcome};
 use tokio::time::{Instant, timeout};
 
@@ -179,6 +179,46 @@ async fn a_cancelled_op_ends_at_its_moment_and_is_classified_by_its_progress() {
             "{case} took {took_us} us"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_tells_the_backend_and_who_had_it_before_and_the_op_whether_it_is_suspect() {
+    let backend = BackendId { pid: 47, birth: 0 };
+    let fake = Fake::new(move |op| {
+        let mut script = vec![Step::AcquireFrom(backend)];
+        match op.ending {
+            Ending::Cancel { .. } => script.push(Step::Never),
+            Ending::Panic => script.push(Step::PlannedPanic),
+            _ if op.id == 7 => {
+                let end = failed(Outcome::Fail, ErrorCategory::Integrity, "duplicate");
+                script.push(Step::End(end));
+            }
+            _ => script.push(Step::Settle),
+        }
+        script
+    });
+    let cancel = Ending::Cancel { after_us: 1 };
+    let endings = [
+        Ending::Commit,
+        cancel,
+        cancel,
+        Ending::Rollback,
+        Ending::Panic,
+        Ending::Commit,
+        Ending::Commit,
+        Ending::Commit, // fails
+        Ending::Commit,
+    ];
+    let records = run(&fake, schedule(ms(10), &endings)).await.records;
+    let mut suspects = Vec::new();
+    for record in &records {
+        assert_eq!(record.backend_pid, Some(47));
+        assert_eq!(record.previous_op, record.id.checked_sub(1));
+        if record.clean_probe.as_deref() == Some("true") {
+            suspects.push(record.id);
+        }
+    }
+    assert_eq!(suspects, [2, 3, 5, 8]);
 }
 
 #[tokio::test(start_paused = true)]

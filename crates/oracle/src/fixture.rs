@@ -117,6 +117,8 @@ pub(crate) fn committed(id: u64) -> OpRecord {
         ended_us: Some(started_us + 20_000),
         outcome: Outcome::Ok,
         error: None,
+        backend_pid: None,
+        previous_op: None,
         clean_probe: None,
     }
 }

@@ -36,6 +36,12 @@ pub struct OpRecord {
     /// Why, unless it is [`Outcome::Ok`].
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<OpError>,
+    /// The process id of the backend that served it, where the subject knows it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub backend_pid: Option<i32>,
+    /// The id of the op that had the connection before; none when it was new or nobody knows.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub previous_op: Option<u64>,
     /// What [`crate::CLEAN_PROBE_SQL`] answered, where the op asked it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub clean_probe: Option<String>,

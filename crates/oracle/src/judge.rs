@@ -6,6 +6,7 @@
 
 mod atomic;
 mod clean;
+mod culprit;
 mod leaks;
 mod limit;
 mod once;

@@ -22,7 +22,8 @@ pub struct Op {
     pub hold_us: u64,
     /// How the op ends.
     pub ending: Ending,
-    /// Whether the subject runs [`crate::CLEAN_PROBE_SQL`] before the transaction begins.
+    /// Whether the subject runs [`crate::CLEAN_PROBE_SQL`] before the transaction begins, even when
+    /// nothing is held against the connection.
     pub check_clean: bool,
     /// What the op leaves in the tables when, and only when, it is applied.
     pub effect: Effect,

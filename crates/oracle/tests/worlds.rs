@@ -262,6 +262,8 @@ fn record(
             sqlstate: None,
             message: category.as_str().into(),
         }),
+        backend_pid: None,
+        previous_op: None,
         clean_probe: (acquired_us.is_some() && id.is_multiple_of(2)).then(|| CLEAN.to_owned()),
     };
     let applied = commits && matches!(fate, Fate::Done | Fate::DoubtApplied);

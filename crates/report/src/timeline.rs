@@ -138,6 +138,8 @@ mod tests {
             ended_us,
             outcome: Outcome::Ok,
             error: None,
+            backend_pid: None,
+            previous_op: None,
             clean_probe: None,
         }
     }

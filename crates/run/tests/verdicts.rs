@@ -88,6 +88,38 @@ kind = "terminate-backend"
 at = "6500ms"
 "#;
 
+/// Nothing waits in the queue, nothing is sampled, and each cancellation meets a BEGIN that waits
+/// for its answer.
+const CANCELLED_BEGINS: &str = r#"
+name = "cancelled-begins"
+title = "Ops that are cancelled while their BEGIN is under way"
+
+[pool]
+pool_size = 10
+max_overflow = 10
+pool_timeout = "5s"
+pre_ping = false
+
+[load]
+rate = 20
+arrivals = "uniform"
+duration = "5s"
+deadline = "10s"
+clean_checks = 0.0
+cancel_within = "8ms"
+endings = { commit = 70, cancel = 30 }
+
+[[load.workload]]
+kind = "bank"
+
+[[fault]]
+name = "slow network"
+kind = "latency"
+at = "1s"
+for = "3s"
+latency = "100ms"
+"#;
+
 /// Where the reports of this test binary go.
 fn reports() -> PathBuf {
     static DIR: OnceLock<TempDir> = OnceLock::new();
@@ -110,9 +142,13 @@ fn options(scenario: &str, subject: SubjectKind, seed: u64) -> RunOptions {
 }
 
 async fn run(subject: SubjectKind) -> Finished {
+    run_scenario(COMPACT, subject).await
+}
+
+async fn run_scenario(scenario: &str, subject: SubjectKind) -> Finished {
     let _turn = TURN.acquire().await.expect("the semaphore is never closed");
     let (_trigger, interrupt) = Interrupt::new();
-    let finished = execute(options(COMPACT, subject, 7), &mut |_| {}, interrupt).await;
+    let finished = execute(options(scenario, subject, 7), &mut |_| {}, interrupt).await;
     finished.unwrap_or_else(|error| panic!("the run failed: {error:?}"))
 }
 
@@ -168,6 +204,28 @@ async fn a_wait_without_deadline_is_found_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_ok_for_a_commit_in_doubt_is_found_out() {
     found_out(Bug::Optimist, Guarantee::X).await;
+}
+
+/// Stock sqlx lends a connection on within the transaction of a BEGIN that was cancelled. Whoever
+/// gets that connection asks it because of what came before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_open_transaction_of_a_cancelled_begin_is_found_out_and_its_culprit_named() {
+    let record = run_scenario(CANCELLED_BEGINS, SubjectKind::Sqlx)
+        .await
+        .record;
+    let evidence: Vec<&String> = record
+        .guarantees
+        .iter()
+        .filter(|result| result.guarantee == Guarantee::C)
+        .flat_map(|result| &result.evidence)
+        .collect();
+    let is_named = |line: &&String| {
+        line.contains(" on backend ")
+            && line.contains(": a transaction was open; op ")
+            && line.ends_with(", cancelled, had it before")
+    };
+    assert!(evidence.iter().any(is_named), "{evidence:?}");
+    assert_eq!(record.verdict, Verdict::Fail);
 }
 
 /// The control: without a bug the same naive pool passes, so a planted run fails by its bug.

@@ -169,7 +169,7 @@ mod tests {
     fn a_deadline_means_what_the_op_had_reached() {
         let trace = Trace::new(Instant::now());
         assert_eq!(deadline_passed(&trace).outcome, Outcome::Shed);
-        trace.acquired();
+        trace.acquired(None);
         assert_eq!(deadline_passed(&trace).outcome, Outcome::Fail);
         trace.commit_sent();
         assert_eq!(deadline_passed(&trace).outcome, Outcome::Info);

@@ -6,6 +6,7 @@
 //! Not here: load, faults, oracles. A subject says what each op came to and what it can about
 //! itself; it judges nothing.
 
+mod backends;
 mod build;
 mod capacity;
 mod classify;

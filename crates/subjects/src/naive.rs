@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
+use poolproof_load::BackendId;
 use poolproof_oracle::PoolView;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
@@ -18,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::backends;
 use crate::capacity::micros;
 use crate::{BuildError, SubjectConfig};
 
@@ -52,6 +54,7 @@ pub(crate) enum AcquireError {
 #[derive(Debug)]
 pub(crate) struct Lease {
     connection: Option<PgConnection>,
+    backend: BackendId,
     shared: Arc<Shared>,
     /// Goes back when the lease is gone, and so after the books were written.
     permit: Option<OwnedSemaphorePermit>,
@@ -168,6 +171,7 @@ impl NaivePool {
             let stale = idle.since.elapsed() > PING_AFTER;
             let mut lease = Lease {
                 connection: Some(idle.connection),
+                backend: idle.backend,
                 shared: Arc::clone(&self.shared),
                 permit: Some(permit),
             };
@@ -234,6 +238,11 @@ impl Lease {
             .expect("bug: the connection leaves its lease only at the end")
     }
 
+    /// Returns who serves the connection.
+    pub(crate) fn backend(&self) -> BackendId {
+        self.backend
+    }
+
     /// Returns the connection to the pool as it is.
     pub(crate) fn give_back(mut self) {
         let connection = self.connection.take();
@@ -242,7 +251,8 @@ impl Lease {
         if books.closed {
             books.closed_total += 1;
         } else {
-            books.idle.extend(connection.map(Idle::new));
+            let idle = connection.map(|connection| Idle::new(connection, self.backend));
+            books.idle.extend(idle);
         }
     }
 
@@ -305,13 +315,15 @@ struct Books {
 #[derive(Debug)]
 struct Idle {
     connection: PgConnection,
+    backend: BackendId,
     since: Instant,
 }
 
 impl Idle {
-    fn new(connection: PgConnection) -> Self {
+    fn new(connection: PgConnection, backend: BackendId) -> Self {
         Self {
             connection,
+            backend,
             since: Instant::now(),
         }
     }
@@ -386,13 +398,19 @@ impl Opening {
 
     async fn open(mut self, permit: OwnedSemaphorePermit) -> Result<Unused, AcquireError> {
         let started = Instant::now();
-        let connection = timeout(self.shared.pool_timeout, self.shared.options.connect())
+        let connect = async {
+            let mut connection = self.shared.options.connect().await?;
+            let backend = backends::ask(&mut connection).await?;
+            Ok((connection, backend))
+        };
+        let (connection, backend) = timeout(self.shared.pool_timeout, connect)
             .await
             .map_err(|_| AcquireError::ConnectTimedOut)?
             .map_err(AcquireError::Connect)?;
         self.took = Some(started.elapsed());
         Ok(Unused(Some(Lease {
             connection: Some(connection),
+            backend,
             shared: Arc::clone(&self.shared),
             permit: Some(permit),
         })))

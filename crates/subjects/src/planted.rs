@@ -92,7 +92,7 @@ impl NaiveSubject {
             Ok(lease) => lease,
             Err(error) => return not_acquired(&error),
         };
-        trace.acquired();
+        trace.acquired(Some(lease.backend()));
         if Instant::now() >= deadline {
             // Only a wait without a deadline gets here; what it got is untouched.
             lease.give_back();
@@ -121,6 +121,7 @@ impl NaiveSubject {
                 Ok(lease) => lease,
                 Err(_) => return classify::at_commit(&error),
             };
+            trace.acquired(Some(lease.backend()));
             executions += 1;
         }
     }
@@ -140,7 +141,7 @@ impl NaiveSubject {
         }
         match op.ending {
             Ending::Commit | Ending::Cancel { .. } => self.commit(lease, op, trace).await,
-            Ending::Rollback => Execution::Ended(self.roll_back(lease).await),
+            Ending::Rollback => Execution::Ended(self.roll_back(lease, trace).await),
             Ending::Panic => planned_panic(),
         }
     }
@@ -152,7 +153,7 @@ impl NaiveSubject {
         let ending = if lies { "ROLLBACK" } else { "COMMIT" };
         match lease.connection().execute(ending).await {
             Ok(_) if leaks && self.take_ration() => std::mem::forget(lease),
-            Ok(_) => lease.give_back(),
+            Ok(_) => give_back(lease, trace),
             Err(error) if classify::is_definite(&error) => {
                 return Execution::Ended(classify::at_commit(&error));
             }
@@ -161,14 +162,14 @@ impl NaiveSubject {
         Execution::Ended(OpEnd::ok())
     }
 
-    async fn roll_back(&self, mut lease: Lease) -> OpEnd {
+    async fn roll_back(&self, mut lease: Lease, trace: &Trace) -> OpEnd {
         if self.bug == Some(Bug::Dirty) && self.take_ration() {
-            lease.give_back();
+            give_back(lease, trace);
             return OpEnd::ok();
         }
         match lease.connection().execute("ROLLBACK").await {
             Ok(_) => {
-                lease.give_back();
+                give_back(lease, trace);
                 OpEnd::ok()
             }
             Err(error) => classify::before_commit(&error),
@@ -237,8 +238,14 @@ fn not_acquired(error: &AcquireError) -> OpEnd {
     }
 }
 
+/// Gives a lease back after a transaction that the pool says has ended as planned.
+fn give_back(lease: Lease, trace: &Trace) {
+    trace.settled();
+    lease.give_back();
+}
+
 async fn open(connection: &mut PgConnection, op: &Op, trace: &Trace) -> Result<(), sqlx::Error> {
-    if op.check_clean {
+    if steps::probes(op, trace) {
         steps::probe(connection, trace).await?;
     }
     connection.execute("BEGIN").await?;

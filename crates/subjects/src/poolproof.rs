@@ -1,14 +1,14 @@
 //! poolproof's own pool and session.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use poolproof_load::{OpEnd, Subject, SubjectInfo, Trace, planned_panic};
+use poolproof_load::{BackendId, OpEnd, Subject, SubjectInfo, Trace, planned_panic};
 use poolproof_oracle::{CLEAN_PROBE_SQL, CapacityProbe, Ending, Op, Outcome, PoolView};
 use poolproof_pool::{
-    AcquireError, Categorized, Config, ConnectError, ErrorKind, PgConnector, Pool, QueryError,
-    Session, Transaction, TransactionError,
+    AcquireError, Backend, Categorized, Config, ConnectError, ErrorKind, PgConnector, Pool,
+    QueryError, Session, Transaction, TransactionError,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -62,16 +62,20 @@ impl PoolproofSubject {
                 return classify::told(Outcome::Shed, classify::category(error.category()), &error);
             }
         };
-        trace.acquired();
-        if op.check_clean
+        trace.acquired(Some(backend(&session)));
+        if steps::probes(op, trace)
             && let Err(error) = probe(&mut session, trace).await
         {
             return classify::told(Outcome::Fail, classify::category(error.category()), &error);
         }
-        session
+        let end = session
             .transaction(async |tx: &mut Transaction<'_>| work(tx, op, trace).await)
             .await
-            .map_or_else(ended, |()| OpEnd::ok())
+            .map_or_else(ended, |()| OpEnd::ok());
+        if end.outcome == Outcome::Ok {
+            trace.settled();
+        }
+        end
     }
 }
 
@@ -128,6 +132,15 @@ impl Subject for PoolproofSubject {
 
     fn close(&self, deadline: Duration) -> BoxFuture<'_, ()> {
         self.pool.close(deadline).map(drop).boxed()
+    }
+}
+
+fn backend(session: &Session) -> BackendId {
+    let Backend { pid, started, .. } = session.backend();
+    let birth = started.duration_since(SystemTime::UNIX_EPOCH);
+    BackendId {
+        pid,
+        birth: micros(birth.unwrap_or_default()),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `acquire`, then `begin` on what was acquired: that is what `Pool::begin` does, and it tells the
 //! wait for a connection apart from the transaction. A transaction ends by `commit`, `rollback`, or
-//! by being dropped. The op's deadline is a timeout around the whole, as applications do it. There
+//! by being dropped. Each new connection is asked for its process id, in `after_connect`. The op's deadline is a timeout around the whole, as applications do it. There
 //! is no protection here that a user of sqlx would not have, and no sabotage.
 
 use std::sync::Arc;
@@ -11,11 +11,12 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use poolproof_load::{OpEnd, Subject, SubjectInfo, Trace, planned_panic};
-use poolproof_oracle::{CapacityProbe, Ending, ErrorCategory, Op, PoolView};
+use poolproof_oracle::{CapacityProbe, Ending, ErrorCategory, Op, Outcome, PoolView};
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::backends::Backends;
 use crate::{BuildError, SubjectConfig, SubjectKind, capacity, classify, steps};
 
 /// The version of sqlx that the workspace is locked to; a test compares.
@@ -25,11 +26,18 @@ pub(crate) const SQLX_VERSION: &str = "0.9.0";
 #[derive(Debug)]
 pub(crate) struct SqlxSubject {
     pool: PgPool,
+    backends: Arc<Backends>,
 }
 
 impl SqlxSubject {
     pub(crate) async fn connect(config: SubjectConfig) -> Result<Self, BuildError> {
+        let backends = Arc::new(Backends::default());
+        let learns = Arc::clone(&backends);
         let pool = PgPoolOptions::new()
+            .after_connect(move |connection, _| {
+                let backends = Arc::clone(&learns);
+                async move { backends.learn(connection).await }.boxed()
+            })
             .max_connections(config.limit()?)
             .acquire_timeout(config.pool_timeout)
             .test_before_acquire(config.pre_ping)
@@ -41,7 +49,7 @@ impl SqlxSubject {
                     source: Arc::new(source),
                 },
             })?;
-        Ok(Self { pool })
+        Ok(Self { pool, backends })
     }
 
     async fn run(&self, op: &Op, trace: &Trace) -> OpEnd {
@@ -49,8 +57,18 @@ impl SqlxSubject {
             Ok(connection) => connection,
             Err(error) => return not_acquired(&error),
         };
-        trace.acquired();
-        transact(&mut connection, op, trace).await
+        match self.backends.of(&mut connection).await {
+            Ok(backend) => trace.acquired(backend),
+            Err(error) => {
+                trace.acquired(None);
+                return classify::before_commit(&error);
+            }
+        }
+        let end = transact(&mut connection, op, trace).await;
+        if end.outcome == Outcome::Ok {
+            trace.settled();
+        }
+        end
     }
 }
 
@@ -111,7 +129,7 @@ fn not_acquired(error: &sqlx::Error) -> OpEnd {
 }
 
 async fn transact(connection: &mut PgConnection, op: &Op, trace: &Trace) -> OpEnd {
-    if op.check_clean
+    if steps::probes(op, trace)
         && let Err(error) = steps::probe(connection, trace).await
     {
         return classify::before_commit(&error);

@@ -8,6 +8,12 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row};
 
+/// Whether the op asks its connection first whether it is clean: it is in the sample, or the
+/// connection is suspect.
+pub(crate) fn probes(op: &Op, trace: &Trace) -> bool {
+    op.check_clean || trace.is_suspect()
+}
+
 /// Asks the connection whether it is clean and keeps the answer in `trace`.
 ///
 /// In the simple protocol, as the probe needs it. A connection whose transaction is already

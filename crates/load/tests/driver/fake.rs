@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use poolproof_load::{OpEnd, Schedule, Subject, SubjectInfo, Trace, planned_panic};
+use poolproof_load::{BackendId, OpEnd, Schedule, Subject, SubjectInfo, Trace, planned_panic};
 use poolproof_oracle::{
     CapacityProbe, Effect, Ending, ErrorCategory, Op, OpError, Outcome, PoolView,
 };
@@ -15,6 +15,9 @@ use tokio::sync::Semaphore;
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     Acquire,
+    /// Acquires this connection, and notes whether it is suspect as the answer to the probe.
+    AcquireFrom(BackendId),
+    Settle,
     SendCommit,
     Probe,
     Wait(Duration),
@@ -56,7 +59,12 @@ impl Fake {
         let mut connection = None;
         for step in (self.script)(op) {
             match step {
-                Step::Acquire => trace.acquired(),
+                Step::Acquire => trace.acquired(None),
+                Step::AcquireFrom(backend) => {
+                    trace.acquired(Some(backend));
+                    trace.set_clean_probe(trace.is_suspect().to_string());
+                }
+                Step::Settle => trace.settled(),
                 Step::SendCommit => trace.commit_sent(),
                 Step::Probe => trace.set_clean_probe("answer".to_owned()),
                 Step::Wait(duration) => wait(duration).await,

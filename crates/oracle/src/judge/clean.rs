@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::culprit::described;
 use super::tally::Tally;
 use crate::clean::CleanProbe;
 use crate::figures::{Seconds, counted};
@@ -46,6 +47,7 @@ pub(super) fn clean_checkout(observations: &Observations<'_>) -> GuaranteeResult
         .collect();
     let role = usual_role(&answers);
     let mut tally = Tally::default();
+    let line = |op: &OpRecord, found: &str| line(op, found, observations.ops);
     for (op, answer) in &answers {
         match answer {
             Answer::Told(probe) => {
@@ -150,15 +152,40 @@ fn unreadable(op: &OpRecord, error: &serde_json::Error) -> String {
     format!("the answer {shown:?} cannot be read: {error}")
 }
 
-fn line(op: &OpRecord, found: &str) -> String {
+/// What was found, where, and who had that connection before.
+fn line(op: &OpRecord, found: &str, ops: &[OpRecord]) -> String {
     let at = op.acquired_us.unwrap_or(op.started_us);
-    format!("op {} ({}) at {}: {found}", op.id, op.workload, Seconds(at))
+    let backend = op.backend_pid.map(|pid| format!(" on backend {pid}"));
+    format!(
+        "op {} ({}) at {}{}: {found}{}",
+        op.id,
+        op.workload,
+        Seconds(at),
+        backend.unwrap_or_default(),
+        had_it_before(op, ops)
+    )
+}
+
+fn had_it_before(op: &OpRecord, ops: &[OpRecord]) -> String {
+    let Some(id) = op.previous_op else {
+        return match op.backend_pid {
+            Some(_) => "; no op had it before".to_owned(),
+            None => String::new(),
+        };
+    };
+    match ops.iter().find(|op| op.id == id) {
+        Some(previous) => format!("; {} had it before", described(previous)),
+        None => format!("; op {id} had it before"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{ALLOWED_SETTINGS, clean_checkout};
-    use crate::fixture::{CLEAN_ANSWER, World, committed, error, failed};
+    use crate::fixture::{
+        CLEAN_ANSWER, World, cancelled, cancelled_in_doubt, committed, error, failed, in_doubt,
+        panicked, rolled_back,
+    };
     use crate::{ErrorCategory, GuaranteeStatus, OpError, OpRecord};
 
     fn probed(id: u64, answer: &str) -> OpRecord {
@@ -264,6 +291,51 @@ mod tests {
             );
             assert_eq!((result.checked, result.violations), (3, 1));
         }
+    }
+
+    #[test]
+    fn the_evidence_names_the_backend_and_the_op_that_had_it_before() {
+        let dirty = altered(r#""in_transaction" : false"#, r#""in_transaction" : true"#);
+        let found = |previous: Option<OpRecord>, pid| {
+            let op = OpRecord {
+                backend_pid: pid,
+                previous_op: previous.as_ref().map(|op| op.id),
+                ..probed(3, &dirty)
+            };
+            let world = World::with_ops(previous.into_iter().chain([op]));
+            clean_checkout(&world.observations()).evidence.remove(0)
+        };
+        let never_ended = OpRecord {
+            ended_us: None,
+            ..cancelled(1)
+        };
+        let ends = [
+            (cancelled(1), "cancelled"),
+            (panicked(1), "panicked"),
+            (failed(1), "failed (connection)"),
+            (in_doubt(1), "in doubt"),
+            (cancelled_in_doubt(1), "cancelled at COMMIT"),
+            (committed(1), "committed"),
+            (rolled_back(1), "rolled back"),
+            (never_ended, "never ended"),
+        ];
+        for (previous, end) in ends {
+            assert_eq!(
+                found(Some(previous), Some(4711)),
+                format!(
+                    "op 3 (bank) at 0.301 s on backend 4711: a transaction was open; \
+                     op 1 (bank), {end}, had it before"
+                )
+            );
+        }
+        assert_eq!(
+            found(None, Some(4711)),
+            "op 3 (bank) at 0.301 s on backend 4711: a transaction was open; no op had it before"
+        );
+        assert_eq!(
+            found(None, None),
+            "op 3 (bank) at 0.301 s: a transaction was open"
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! L: no leak, by the pool's books (L1), by the server's (L2), and by using what is left (L6).
 
+use super::culprit::had_it_last;
 use super::limit::within_limit;
 use super::tally::{Tally, unseen};
 use crate::figures::{Seconds, counted};
@@ -127,16 +128,19 @@ pub(super) fn server_books(observations: &Observations<'_>) -> GuaranteeResult {
         let open = backend.in_transaction || backend.state.starts_with("idle in transaction");
         tally.fact(!open, || {
             format!(
-                "backend {}: transaction open ({})",
-                backend.pid, backend.state
+                "backend {}: transaction open ({}){}",
+                backend.pid,
+                backend.state,
+                had_it_last(backend.pid, observations.ops)
             )
         });
         tally.fact(backend.locks == 0, || {
             format!(
-                "backend {}: {} left ({})",
+                "backend {}: {} left ({}){}",
                 backend.pid,
                 counted(backend.locks, "lock"),
-                backend.state
+                backend.state,
+                had_it_last(backend.pid, observations.ops)
             )
         });
     }
@@ -214,8 +218,8 @@ fn count_of(len: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::{capacity, pool_books, server_books};
-    use crate::fixture::World;
-    use crate::{BackendRow, GuaranteeStatus, PoolView};
+    use crate::fixture::{World, cancelled, committed};
+    use crate::{BackendRow, GuaranteeStatus, OpRecord, PoolView};
 
     type Change<T> = (&'static str, fn(&mut T));
 
@@ -425,6 +429,25 @@ mod tests {
             assert_eq!(result.status, GuaranteeStatus::Violated, "{evidence}");
             assert_eq!(result.evidence, [evidence]);
         }
+    }
+
+    #[test]
+    fn evidence_of_l2_names_the_op_that_had_the_backend_last() {
+        let on_101 = |op| OpRecord {
+            backend_pid: Some(101),
+            ..op
+        };
+        let ops = [on_101(committed(1)), on_101(cancelled(3)), committed(4)];
+        let mut world = World::with_ops(ops);
+        world.server.backends[1].locks = 1;
+        world.server.backends[2].locks = 1;
+        assert_eq!(
+            server_books(&world.observations()).evidence,
+            [
+                "backend 101: 1 lock left (idle); op 3 (bank), cancelled, had it last",
+                "backend 102: 1 lock left (idle)"
+            ]
+        );
     }
 
     #[test]

@@ -103,6 +103,8 @@ fn new_op(id: u64, at: u64, die: u64) -> OpRecord {
         ended_us: None,
         outcome: Outcome::Ok,
         error: None,
+        backend_pid: None,
+        previous_op: None,
         clean_probe: None,
     }
 }

@@ -120,6 +120,10 @@ async fn a_backend_that_dies_at_commit_leaves_it_in_doubt() {
     for kind in CORRECT {
         world.reset_tables().await;
         let subject = world.subject(kind).await;
+        // Prepares the statements: a backend rests once after it prepared one, too, and shall be
+        // terminated when it has executed the last.
+        assert_eq!(run(&subject, &write_set(0)).await, OpEnd::ok(), "{kind}");
+        until_books_are_balanced(&subject).await;
         let op = Op {
             hold_us: 1_000_000,
             ..write_set(1)
@@ -131,7 +135,7 @@ async fn a_backend_that_dies_at_commit_leaves_it_in_doubt() {
             ErrorCategory::Ambiguous,
             "{kind}"
         );
-        assert_eq!(world.op_log().await, BTreeMap::new(), "{kind}");
+        assert_eq!(world.op_log().await, BTreeMap::from([(0, 1)]), "{kind}");
         until_books_are_balanced(&subject).await;
         subject.close(Duration::from_secs(10)).await;
     }

@@ -7,4 +7,5 @@ mod doubt;
 mod endings;
 mod planted;
 mod relay;
+mod suspects;
 mod world;

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,6 +21,7 @@ const WITHHOLD_ANSWER: u8 = 3;
 pub(crate) struct Relay {
     port: u16,
     mode: Arc<AtomicU8>,
+    asked: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
 }
 
@@ -31,17 +32,25 @@ impl Relay {
             .unwrap();
         let port = listener.local_addr().unwrap().port();
         let mode = Arc::new(AtomicU8::new(PASS));
+        let asked = Arc::new(AtomicU64::new(0));
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, server_port, Arc::clone(&mode)));
+        let links = (Arc::clone(&mode), Arc::clone(&asked));
+        tasks.spawn(accept(listener, server_port, links.0, links.1));
         Self {
             port,
             mode,
+            asked,
             _tasks: tasks,
         }
     }
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// How often the server was asked who serves a connection; the clean probe asks that too.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::SeqCst)
     }
 
     /// Lets the next COMMIT reach the server, waits until it was answered, and breaks the link
@@ -71,7 +80,12 @@ impl Relay {
     }
 }
 
-async fn accept(listener: TcpListener, server_port: u16, mode: Arc<AtomicU8>) {
+async fn accept(
+    listener: TcpListener,
+    server_port: u16,
+    mode: Arc<AtomicU8>,
+    asked: Arc<AtomicU64>,
+) {
     let mut links = JoinSet::new();
     loop {
         let (client, _) = listener.accept().await.unwrap();
@@ -79,20 +93,28 @@ async fn accept(listener: TcpListener, server_port: u16, mode: Arc<AtomicU8>) {
             let server = TcpStream::connect(("127.0.0.1", server_port))
                 .await
                 .unwrap();
-            links.spawn(link(client, server, Arc::clone(&mode)));
+            links.spawn(link(client, server, Arc::clone(&mode), Arc::clone(&asked)));
         }
         while links.try_join_next().is_some() {}
     }
 }
 
 /// Ends with both sockets closed, by whatever reason.
-async fn link(mut client: TcpStream, mut server: TcpStream, mode: Arc<AtomicU8>) {
+async fn link(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    mode: Arc<AtomicU8>,
+    asked: Arc<AtomicU64>,
+) {
     let (mut up, mut down) = ([0; 8192], [0; 8192]);
     loop {
         tokio::select! {
             Ok(n) = client.read(&mut up) => {
                 if n == 0 || mode.load(Ordering::SeqCst) == REFUSE || server.write_all(&up[..n]).await.is_err() {
                     return;
+                }
+                if contains(&up[..n], b"pg_backend_pid") {
+                    asked.fetch_add(1, Ordering::SeqCst);
                 }
                 match mode.load(Ordering::SeqCst) {
                     LOSE_ANSWER if contains(&up[..n], b"COMMIT") => {

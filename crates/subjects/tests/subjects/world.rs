@@ -131,6 +131,15 @@ impl World {
         .unwrap()
     }
 
+    /// The process ids of the subject's backends; one that was closed may still be among them.
+    pub(crate) async fn pids(&self) -> Vec<i32> {
+        sqlx::query_scalar("select pid from pg_stat_activity where application_name = $1")
+            .bind(APPLICATION)
+            .fetch_all(&self.admin)
+            .await
+            .unwrap()
+    }
+
     /// Waits until a backend of the subject is done with `sql` and its transaction is open.
     pub(crate) async fn until_done_in_transaction(&self, sql: &str) {
         let deadline = Instant::now() + PATIENCE;
