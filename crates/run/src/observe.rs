@@ -7,10 +7,11 @@ use poolproof_oracle::{
     BackendRow, CapacityProbe, GuaranteeResult, GuaranteeStatus, Limits, Observations, PoolView,
     ServerView, Store,
 };
+use poolproof_report::CutShort;
 use poolproof_testbed::Admin;
 use tokio::time::Instant;
 
-use crate::drive::{CutShort, Loaded, QUIESCENCE};
+use crate::drive::{Loaded, QUIESCENCE};
 use crate::execute::Run;
 use crate::stage::Stage;
 use crate::time::micros;
