@@ -12,6 +12,8 @@ use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+#[path = "cli/completion.rs"]
+mod completion;
 #[path = "cli/seeds.rs"]
 mod seeds;
 
