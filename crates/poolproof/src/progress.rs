@@ -98,7 +98,8 @@ impl Reporter {
             return;
         };
         if bar.length().is_none() {
-            let style = ProgressStyle::with_template("  {spinner} {prefix} {bar:24} {wide_msg}")
+            // A bar this short leaves room for the counts in 80 columns.
+            let style = ProgressStyle::with_template("  {spinner} {prefix} {bar:12} {wide_msg}")
                 .expect("bug: the template is valid");
             bar.set_style(style.progress_chars("█▌░"));
             bar.set_length(millis(tick.duration));

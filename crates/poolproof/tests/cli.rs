@@ -80,7 +80,7 @@ fn mistakes_of_the_user_exit_with_2_and_start_nothing() {
         (&["run", &good, &misspelt, "--out", out], "did you mean `pool_size`?"),
         (&["run", &good, &good, "--json", "x.json", "--out", out], "--json names one file for one record, and there are 2 runs"),
         (&["demo", "--seeds", "2", "--json", "x.json", "--out", out], "there are 2 runs"),
-        (&["demo", "--seeds", "0", "--out", out], "0 is not in 1..=100000"),
+        (&["demo", "--seeds", "0", "--out", out], "0 is not in 1..=10000"),
         (&["run", "postgres://app:s3cret@127.0.0.1/db"], "a database URL stands in the place of a scenario file"),
         (&["demo", "--postgres", remote, "--out", out], "db.example.com is not this machine"),
         (&["demo", "--postgres", remote, "--out", out, "--allow-remote"], "--confirm-database"),
