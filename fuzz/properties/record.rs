@@ -2,7 +2,7 @@
 //! rendering can show it.
 
 use poolproof_report::{Color, HistogramRecord, ReadError, Record, TerminalStyle};
-use poolproof_report::{MAX_LINES, html, json, junit, markdown, parse, terminal};
+use poolproof_report::{html, json, junit, markdown, parse, terminal};
 
 pub(crate) fn check(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
@@ -22,14 +22,11 @@ fn accepted(record: &Record) {
     for width in [0, 1, 40, 100] {
         for color in [Color::Never, Color::Always] {
             let lines = terminal(record, TerminalStyle { color, width });
-            assert!(lines.lines().count() <= MAX_LINES, "{lines}");
+            assert!(lines.lines().count() <= 200, "{lines}");
         }
     }
-    for page in [html(record), markdown(record)] {
+    for page in [html(record), markdown(record), junit(record)] {
         assert!(!page.is_empty());
-    }
-    if let Err(error) = junit(record) {
-        panic!("{error:?}");
     }
     let latencies = &record.latencies;
     for histogram in [

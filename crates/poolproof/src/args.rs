@@ -14,6 +14,9 @@ use crate::exit;
 /// The environment variable that `env` reads, so that a password stays out of `ps`.
 pub(crate) const URL_VARIABLE: &str = "POOLPROOF_DATABASE_URL";
 
+/// Three days of the demo; what is known of each run stays in memory for the table.
+const MAX_SEEDS: i64 = 10_000;
+
 /// Evidence about a database connection pool: is it safe under faults?
 ///
 /// Start with `poolproof demo`. It starts a private Postgres, puts a proxy that breaks things in
@@ -36,8 +39,9 @@ pub(crate) enum Command {
 
     /// Run scenario files and judge what the pool did
     ///
-    /// All files are read and checked before anything is started. They run one after the other;
-    /// the exit code is the worst of them, and a violated guarantee is worse than not knowing.
+    /// All files are read and checked before anything is started. They run one after the other, and
+    /// a table of them ends the output; the exit code is the worst of them, and a violated guarantee
+    /// is worse than not knowing.
     #[command(after_help = exit::HELP)]
     Run {
         /// Scenario files (TOML); `-` reads one from standard input
@@ -105,6 +109,19 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
 
+    /// How many seeds to run one after the other, the first of them --seed
+    ///
+    /// Ends after the first that does not pass, unless --keep-going is given, with one table of all;
+    /// --junit and --md then hold all runs. The exit code is the worst: 130 is worse than 1, then
+    /// come 2, 3, 5, 4 and 0.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=MAX_SEEDS))]
+    pub(crate) seeds: u32,
+
+    /// Run all seeds, whatever comes of those before
+    #[arg(long)]
+    pub(crate) keep_going: bool,
+
     /// How long to offer load, such as 20s or 2m; the scenario says unless given
     ///
     /// When the faults of the scenario do not fit, their times shrink in proportion, down to 1s
@@ -112,7 +129,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "D", value_parser = positive_duration)]
     pub(crate) duration: Option<Duration>,
 
-    /// The folder for reports: each run gets DIR/SCENARIO/TIME-sSEED/
+    /// The folder for reports: each run gets DIR/SCENARIO/TIME-SUBJECT-sSEED/
     #[arg(long, value_name = "DIR", default_value = "reports", value_hint = ValueHint::DirPath)]
     pub(crate) out: PathBuf,
 
@@ -125,6 +142,9 @@ pub(crate) struct RunArgs {
     pub(crate) junit: Option<PathBuf>,
 
     /// Write the Markdown report also to this file (`-` for standard output)
+    ///
+    /// Written anew, but added to where the file is the summary of a CI job
+    /// ($GITHUB_STEP_SUMMARY).
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) md: Option<PathBuf>,
 
@@ -169,7 +189,7 @@ pub(crate) struct ReportArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// The verdict, at most 12 lines
+    /// The verdict
     Terminal,
     /// One page that works offline
     Html,

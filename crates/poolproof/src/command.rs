@@ -1,6 +1,7 @@
 //! The commands: each takes its arguments and returns an exit code.
 
 mod check;
+mod completions;
 mod doctor;
 mod error;
 mod proxy;
@@ -9,11 +10,9 @@ mod run;
 
 use std::io;
 
-use clap::CommandFactory;
-
 pub(crate) use error::CommandError;
 
-use crate::args::{Cli, Command};
+use crate::args::Command;
 use crate::{diagnose, exit, output};
 
 /// Performs a command and shows what went wrong, if anything did.
@@ -26,7 +25,7 @@ pub(crate) async fn perform(command: Command) -> u8 {
         Command::Doctor => doctor::doctor().await,
         Command::Report(args) => report::render(&args),
         Command::Schema => schema(),
-        Command::Completions { shell } => completions(shell),
+        Command::Completions { shell } => completions::completions(shell),
     };
     match done {
         Ok(code) => code,
@@ -41,12 +40,5 @@ fn schema() -> Result<u8, CommandError> {
     let text = serde_json::to_string_pretty(&poolproof_report::schema())
         .map_err(|error| CommandError::Print(io::Error::other(error)))?;
     output::print(&format!("{text}\n")).map_err(CommandError::Print)?;
-    Ok(exit::OK)
-}
-
-fn completions(shell: clap_complete::Shell) -> Result<u8, CommandError> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "poolproof", &mut script);
-    output::print(&String::from_utf8_lossy(&script)).map_err(CommandError::Print)?;
     Ok(exit::OK)
 }

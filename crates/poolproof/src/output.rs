@@ -9,6 +9,9 @@ use terminal_size::{Height, Width, terminal_size_of};
 
 use crate::exit;
 
+/// Names the file that the steps of a job in GitHub's CI and its relatives write their summary to.
+const JOB_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
+
 /// Columns where no terminal says how many it has.
 const WIDTH: usize = 100;
 
@@ -24,12 +27,28 @@ pub(crate) fn tell(text: &str) {
     drop(err.write_all(text.as_bytes()).and_then(|()| err.flush()));
 }
 
-/// Writes to a file, or to standard output for `-`.
+/// Writes to a file, or to standard output for `-`. What stands in the summary of a CI job stays.
 pub(crate) fn write(path: &Path, text: &str) -> io::Result<()> {
     if is_standard(path) {
         print(text)
+    } else if is_job_summary(path) {
+        let mut file = fs::OpenOptions::new().append(true).open(path)?;
+        // A heading needs a blank line before it, however the text of another step ended.
+        file.write_all(format!("\n\n{text}").as_bytes())
     } else {
         fs::write(path, text)
+    }
+}
+
+/// Tells whether a path leads to the summary that the steps of a CI job share.
+fn is_job_summary(path: &Path) -> bool {
+    let Some(summary) = std::env::var_os(JOB_SUMMARY) else {
+        return false;
+    };
+    match (fs::canonicalize(path), fs::canonicalize(summary)) {
+        (Ok(path), Ok(summary)) => path == summary,
+        // A file that is not there holds nothing.
+        _ => false,
     }
 }
 

@@ -59,8 +59,15 @@ impl Reporter {
     pub(crate) fn say(&mut self, line: &str) {
         match self {
             Self::Quiet => {}
-            Self::Moving(Some(bar)) => bar.println(line),
-            Self::Lines | Self::Moving(None) => output::tell(&format!("{line}\n")),
+            Self::Moving(bar) => {
+                let line = wrapped(line, output::stderr_style().width);
+                match bar {
+                    Some(bar) => bar.println(line),
+                    None => output::tell(&format!("{line}\n")),
+                }
+            }
+            // Whoever reads a log wraps it as they like.
+            Self::Lines => output::tell(&format!("{line}\n")),
         }
     }
 
@@ -91,7 +98,8 @@ impl Reporter {
             return;
         };
         if bar.length().is_none() {
-            let style = ProgressStyle::with_template("  {spinner} {prefix} {bar:24} {wide_msg}")
+            // A bar this short leaves room for the counts in 80 columns.
+            let style = ProgressStyle::with_template("  {spinner} {prefix} {bar:12} {wide_msg}")
                 .expect("bug: the template is valid");
             bar.set_style(style.progress_chars("█▌░"));
             bar.set_length(millis(tick.duration));
@@ -99,6 +107,18 @@ impl Reporter {
         bar.set_position(millis(tick.at.min(tick.duration)));
         bar.set_message(counts(tick));
     }
+}
+
+/// Breaks a line between words where a terminal would break it within one. A word that is longer
+/// than a line stays whole, so that a path can be copied.
+fn wrapped(line: &str, width: usize) -> String {
+    let indent = " ".repeat(NAME + 3);
+    let options = textwrap::Options::new(width.max(2 * indent.len()))
+        .subsequent_indent(&indent)
+        .break_words(false)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
+    textwrap::fill(line, options)
 }
 
 /// The line that stays of a piece of news.
@@ -147,4 +167,26 @@ fn rounded(took: Duration) -> Duration {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_too_long_goes_on_below_its_details() {
+        let line = "  load       57 operations: 57 ok, 0 failed, 0 shed, 0 in doubt; \
+                    all ended 10 ms after the last arrival (1 s)";
+        let expected = "  load       57 operations: 57 ok, 0 failed, 0 shed, 0 in doubt; all ended 10 ms\n             \
+                        after the last arrival (1 s)";
+        assert_eq!(wrapped(line, 80), expected);
+        assert_eq!(wrapped(line, 200), line);
+    }
+
+    #[test]
+    fn a_path_that_is_longer_than_a_line_stays_whole() {
+        let path = "reports/".repeat(40);
+        let shown = wrapped(&format!("  report     {path}"), 80);
+        assert!(shown.contains(&path), "{shown}");
+    }
 }

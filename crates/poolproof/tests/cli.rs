@@ -12,6 +12,11 @@ use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+#[path = "cli/completion.rs"]
+mod completion;
+#[path = "cli/seeds.rs"]
+mod seeds;
+
 const QUICKSTART: &str = include_str!("../../../scenarios/quickstart.toml");
 
 /// A second of light load and nothing that breaks.
@@ -73,7 +78,9 @@ fn mistakes_of_the_user_exit_with_2_and_start_nothing() {
         (&["run", "nosuch.toml"], "nosuch.toml cannot be read"),
         (&["run", &misspelt, "--out", out], "did you mean `pool_size`?"),
         (&["run", &good, &misspelt, "--out", out], "did you mean `pool_size`?"),
-        (&["run", &good, &good, "--json", "x.json", "--out", out], "--json names one file, and there are 2 scenarios"),
+        (&["run", &good, &good, "--json", "x.json", "--out", out], "--json names one file for one record, and there are 2 runs"),
+        (&["demo", "--seeds", "2", "--json", "x.json", "--out", out], "there are 2 runs"),
+        (&["demo", "--seeds", "0", "--out", out], "0 is not in 1..=10000"),
         (&["run", "postgres://app:s3cret@127.0.0.1/db"], "a database URL stands in the place of a scenario file"),
         (&["demo", "--postgres", remote, "--out", out], "db.example.com is not this machine"),
         (&["demo", "--postgres", remote, "--out", out, "--allow-remote"], "--confirm-database"),
@@ -241,7 +248,10 @@ fn a_calm_run_passes_and_leaves_its_reports() {
     ]);
     assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
     assert!(stdout.starts_with("✓ PASS"), "{stdout}");
-    assert!(stdout.lines().count() <= 12, "{stdout}");
+    assert!(
+        stdout.lines().count() <= 12,
+        "a calm run needs no more: {stdout}"
+    );
     assert!(
         stdout.contains(&format!("poolproof run {calm} --seed 5")),
         "{stdout}"
@@ -395,11 +405,13 @@ fn a_missing_place_for_temporary_files_is_named_as_the_cause() {
 }
 
 /// Starts a run of five minutes with a home of its own and waits until the load is on.
-fn started(dir: &Path) -> (Child, BufReader<ChildStderr>) {
+fn started(dir: &Path, more: &[&str]) -> (Child, BufReader<ChildStderr>) {
     // The server's unprivileged user passes through here on its way to its data.
     fs::set_permissions(dir, Permissions::from_mode(0o755)).unwrap();
     let long = scenario(dir, "long.toml", &CALM.replace("'1s'", "'5m'"));
-    let mut child = poolproof(&["run", &long, "--out", dir.join("out").to_str().unwrap()])
+    let out = dir.join("out");
+    let mut child = poolproof(&["run", &long, "--out", out.to_str().unwrap()])
+        .args(more)
         .env("POOLPROOF_HOME", dir.join("home"))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -428,7 +440,7 @@ fn left_behind(dir: &Path) -> Vec<String> {
 #[test]
 fn an_interrupted_run_reports_what_it_has_and_exits_with_130() {
     let dir = tempfile::tempdir().unwrap();
-    let (child, mut progress) = started(dir.path());
+    let (child, mut progress) = started(dir.path(), &[]);
     assert_eq!(left_behind(dir.path()).len(), 1, "one server runs");
     send(&child, Signal::SIGINT);
     let mut rest = String::new();
@@ -445,7 +457,7 @@ fn an_interrupted_run_reports_what_it_has_and_exits_with_130() {
 #[test]
 fn a_second_signal_still_stops_the_server() {
     let dir = tempfile::tempdir().unwrap();
-    let (child, mut progress) = started(dir.path());
+    let (child, mut progress) = started(dir.path(), &[]);
     send(&child, Signal::SIGTERM);
     wait_for(&mut progress, "interrupted");
     send(&child, Signal::SIGINT);

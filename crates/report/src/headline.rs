@@ -5,7 +5,7 @@ use poolproof_oracle::{
 };
 
 use crate::units::{count, counted, duration, one_line, shorten};
-use crate::{FaultReport, ObjectiveResult, Record};
+use crate::{CutShort, FaultReport, ObjectiveResult, Record};
 
 /// Names inside a sentence.
 const NAME_MAX: usize = 40;
@@ -37,12 +37,15 @@ pub(crate) fn status_mark(status: &GuaranteeStatus) -> Mark {
     }
 }
 
-pub(crate) fn verdict_mark(verdict: Verdict) -> Mark {
-    match verdict {
-        Verdict::Pass => mark("✓", "PASS", Tone::Good),
-        Verdict::Fail => mark("✗", "FAIL", Tone::Bad),
-        Verdict::Inconclusive => mark("?", "INCONCLUSIVE", Tone::Open),
-        Verdict::Invalid => mark("!", "INVALID", Tone::Open),
+/// What a run came to, in the words of its exit code.
+pub(crate) fn verdict_mark(record: &Record) -> Mark {
+    match (record.run.cut_short, record.verdict) {
+        (_, Verdict::Fail) => mark("✗", "FAIL", Tone::Bad),
+        (Some(CutShort::Interrupted), _) => mark("!", "INTERRUPTED", Tone::Open),
+        (Some(CutShort::ServerLost), _) => mark("!", "SERVER LOST", Tone::Open),
+        (None, Verdict::Pass) => mark("✓", "PASS", Tone::Good),
+        (None, Verdict::Inconclusive) => mark("?", "INCONCLUSIVE", Tone::Open),
+        (None, Verdict::Invalid) => mark("!", "INVALID", Tone::Open),
     }
 }
 
@@ -80,6 +83,23 @@ fn missed(record: &Record) -> impl Iterator<Item = &ObjectiveResult> {
         .objectives
         .iter()
         .filter(|o| o.status == GuaranteeStatus::Violated)
+}
+
+/// What stands in the way of a pass, in a few words.
+pub(crate) fn in_short(record: &Record) -> String {
+    let broken =
+        violated(record).map(|g| format!("{} {}", g.guarantee.code(), g.guarantee.title()));
+    let missed = missed(record).map(|o| format!("objective {} missed", one_line(&o.name)));
+    let told: Vec<String> = broken.chain(missed).collect();
+    if !told.is_empty() {
+        return told.join(" · ");
+    }
+    let reason = record
+        .run
+        .partial
+        .as_ref()
+        .or(record.verdict_reasons.first());
+    reason.map_or_else(String::new, |reason| one_line(reason))
 }
 
 /// The verdict in one sentence that needs no knowledge of pools.
@@ -160,6 +180,10 @@ fn failed(record: &Record) -> String {
 }
 
 fn inconclusive(record: &Record) -> String {
+    if record.run.cut_short == Some(CutShort::ServerLost) {
+        return "No verdict: the server was lost, and no guarantee was found broken before."
+            .to_owned();
+    }
     let void = |g: &&GuaranteeResult| matches!(g.status, GuaranteeStatus::Void(_));
     let open = record.guarantees.iter().filter(void).count();
     if open == 0 {
@@ -288,18 +312,9 @@ pub(crate) fn without_recovery(record: &Record) -> Option<String> {
 /// How the commits in doubt were resolved, those that faults left in doubt apart from those whose
 /// caller was cancelled: `3 by faults (2 applied, 1 not), 13 by cancellation (13 applied)`.
 pub(crate) fn doubts(record: &Record) -> Option<String> {
-    doubts_in_words(record, "by cancellation")
-}
-
-/// The same for a narrow line.
-pub(crate) fn short_doubts(record: &Record) -> Option<String> {
-    doubts_in_words(record, "cancelled")
-}
-
-fn doubts_in_words(record: &Record, by_cancellation: &str) -> Option<String> {
     let told: Vec<String> = [
         (Some(DoubtCause::Fault), "by faults"),
-        (Some(DoubtCause::Cancelled), by_cancellation),
+        (Some(DoubtCause::Cancelled), "by cancellation"),
         (None, "by an unknown cause"),
     ]
     .into_iter()

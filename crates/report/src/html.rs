@@ -12,7 +12,7 @@ use poolproof_oracle::Verdict;
 
 use crate::headline::{self, Tone};
 use crate::units::{count, counted, duration, one_line, percent, rate};
-use crate::{HistogramRecord, Record};
+use crate::{CutShort, HistogramRecord, Record};
 
 const STYLE: &str = include_str!("html/style.css");
 /// A reader who is told more than this at the top reads none of it.
@@ -22,7 +22,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 /// Renders a record as one HTML document.
 #[must_use]
 pub fn html(record: &Record) -> String {
-    let mark = headline::verdict_mark(record.verdict);
+    let mark = headline::verdict_mark(record);
     let scenario = one_line(&record.run.scenario);
     let page = markup! {
         (DOCTYPE)
@@ -57,7 +57,7 @@ pub fn html(record: &Record) -> String {
 }
 
 fn lead(record: &Record) -> Markup {
-    let mark = headline::verdict_mark(record.verdict);
+    let mark = headline::verdict_mark(record);
     let settings = &record.subject.settings;
     markup! {
         header class=(format!("lead {}", tone_class(mark.tone))) {
@@ -213,14 +213,13 @@ fn quantile(histogram: &HistogramRecord, us: u64) -> String {
 
 /// The exit code and what it means, for those who see only the report.
 fn exit_code(record: &Record) -> String {
-    if record.run.partial.is_some() {
-        return "130 or 3: the run ended early".to_owned();
-    }
-    let meaning = match record.verdict {
-        Verdict::Pass => "every guarantee that could be checked held",
-        Verdict::Fail => "a guarantee or an objective was violated",
-        Verdict::Inconclusive => "something could not be judged",
-        Verdict::Invalid => "the run cannot be trusted",
+    let meaning = match (record.run.cut_short, record.verdict) {
+        (Some(CutShort::Interrupted), _) => "the run was interrupted",
+        (_, Verdict::Fail) => "a guarantee or an objective was violated",
+        (Some(CutShort::ServerLost), _) => "the server was lost",
+        (None, Verdict::Pass) => "every guarantee that could be checked held",
+        (None, Verdict::Inconclusive) => "something could not be judged",
+        (None, Verdict::Invalid) => "the run cannot be trusted",
     };
-    format!("{}: {meaning}", record.verdict.exit_code())
+    format!("{}: {meaning}", record.exit_code())
 }

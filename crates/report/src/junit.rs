@@ -1,37 +1,71 @@
-//! JUnit XML: one test case per guarantee, fault and objective, and one for the run as a whole.
+//! JUnit XML: one suite per run, with a case for the run as a whole and one per guarantee, fault and
+//! objective.
 
-use std::time::Duration;
+mod xml;
 
 use poolproof_oracle::{GuaranteeStatus, Verdict};
-use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
 
 use crate::headline;
 use crate::terminal::{Color, TerminalStyle, terminal};
 use crate::units::one_line;
-use crate::{FaultReport, ObjectiveResult, Record};
+use crate::{CutShort, FaultReport, ObjectiveResult, Record};
 
-/// Why a record could not be written as JUnit XML.
-#[derive(Debug, thiserror::Error)]
-#[error("write the result as JUnit XML")]
-pub struct JunitError(#[source] quick_junit::SerializeError);
+/// A run.
+pub(crate) struct Suite {
+    name: String,
+    timestamp: Option<String>,
+    time_us: u64,
+    properties: Vec<(&'static str, String)>,
+    cases: Vec<Case>,
+    output: Option<String>,
+}
 
-/// Renders a record as JUnit XML.
+/// One thing that was judged.
+struct Case {
+    class: String,
+    name: String,
+    time_us: u64,
+    result: CaseResult,
+    /// What was seen, one line each.
+    seen: Vec<String>,
+}
+
+enum CaseResult {
+    Passed,
+    Skipped(String),
+    Failure(Trouble),
+    Error(Trouble),
+}
+
+/// What is wrong, in one word, in one line and at length.
+struct Trouble {
+    kind: &'static str,
+    message: String,
+    text: String,
+}
+
+/// Renders a record as JUnit XML, with the elements and attributes that Jenkins' schema allows.
 ///
-/// A violated guarantee or objective is a failure; a fault without effect, a partial run and an
-/// invalid one are errors; what could not be judged is skipped, with its reason.
+/// A violated guarantee or objective is a failure. The case of the run is an error unless the run
+/// is whole and has a verdict, and so is a fault without effect: no CI shows an inconclusive run in
+/// green. What could not be judged is skipped, with its reason.
 ///
-/// # Errors
-/// When the XML cannot be serialized.
-pub fn junit(record: &Record) -> Result<String, JunitError> {
-    let scenario = one_line(&record.run.scenario);
-    let class = |part: &str| format!("poolproof.{scenario}.{part}");
-    let mut suite = TestSuite::new(format!("poolproof.{scenario}"));
-    suite.set_time(Duration::from_micros(record.run.duration_us));
-    for (name, value) in properties(record) {
-        suite.add_property(Property::new(name, value));
-    }
-    suite.add_test_case(run_case(record, &class("run")));
-    for result in &record.guarantees {
+/// The case of the run takes the whole time. The others take none: they are judged from that run,
+/// and a CI that adds up its cases gets the real time.
+#[must_use]
+pub fn junit(record: &Record) -> String {
+    xml::document(&[suite(record, None)])
+}
+
+pub(crate) use xml::document;
+
+/// Returns the suite of a run; a seed that is given becomes part of its name, so that a CI tells
+/// the runs of one file apart.
+pub(crate) fn suite(record: &Record, seed: Option<u64>) -> Suite {
+    let name = suite_name(&record.run.scenario, seed);
+    let class = |part: &str| format!("{name}.{part}");
+    let mut cases = vec![run_case(record, class("run"))];
+    cases.extend(record.guarantees.iter().map(|result| {
         let name = format!("{} {}", result.guarantee.code(), result.guarantee.title());
         let judged = Judged {
             status: &result.status,
@@ -39,30 +73,63 @@ pub fn junit(record: &Record) -> Result<String, JunitError> {
             evidence: &result.evidence,
             kind: "guarantee",
         };
-        suite.add_test_case(judged.case(&name, &class("guarantees")));
-    }
-    for fault in &record.faults {
-        suite.add_test_case(fault_case(fault, &class("faults")));
-    }
-    for objective in &record.objectives {
-        suite.add_test_case(objective_case(objective, &class("objectives")));
-    }
+        judged.case(&name, class("guarantees"))
+    }));
+    let faults = record.faults.iter();
+    cases.extend(faults.map(|fault| fault_case(fault, class("faults"))));
+    let objectives = record.objectives.iter();
+    cases.extend(objectives.map(|objective| objective_case(objective, class("objectives"))));
     let plain = TerminalStyle {
         color: Color::Never,
         width: 100,
     };
-    suite.set_system_out(terminal(record, plain));
-
-    let mut report = Report::new("poolproof");
-    report.set_time(Duration::from_micros(record.run.duration_us));
-    report.add_test_suite(suite);
-    report.to_string().map_err(JunitError)
+    Suite {
+        timestamp: Some(one_line(&record.run.started_at)),
+        time_us: took_us(record),
+        properties: properties(record),
+        cases,
+        output: Some(terminal(record, plain)),
+        name,
+    }
 }
 
-fn properties(record: &Record) -> [(&'static str, String); 8] {
-    [
+/// Returns the suite of a run that did not take place.
+pub(crate) fn suite_of_none(scenario: &str, seed: Option<u64>, reason: &str) -> Suite {
+    let name = suite_name(scenario, seed);
+    let trouble = Trouble {
+        kind: "not-run",
+        message: one_line(reason),
+        text: String::new(),
+    };
+    let class = format!("{name}.run");
+    Suite {
+        name,
+        timestamp: None,
+        time_us: 0,
+        properties: Vec::new(),
+        cases: vec![case(RUN_CASE, class, CaseResult::Error(trouble))],
+        output: None,
+    }
+}
+
+fn suite_name(scenario: &str, seed: Option<u64>) -> String {
+    let seed = seed.map_or_else(String::new, |seed| format!(".seed-{seed}"));
+    format!("poolproof.{}{seed}", one_line(scenario))
+}
+
+/// From the beginning of the set-up to the end of judging.
+fn took_us(record: &Record) -> u64 {
+    let start = record.phases.iter().map(|phase| phase.start_us).min();
+    let end = record.phases.iter().map(|phase| phase.end_us).max();
+    match (start, end) {
+        (Some(start), Some(end)) => end.abs_diff(start),
+        _ => record.run.duration_us,
+    }
+}
+
+fn properties(record: &Record) -> Vec<(&'static str, String)> {
+    vec![
         ("run", record.run.id.clone()),
-        ("started_at", record.run.started_at.clone()),
         ("subject", record.subject.name.clone()),
         ("seed", record.run.seed.to_string()),
         ("schedule_sha256", record.run.schedule_sha256.clone()),
@@ -72,53 +139,58 @@ fn properties(record: &Record) -> [(&'static str, String); 8] {
     ]
 }
 
-/// Green only if a reader may trust the other cases: the run is whole, and nothing voids it.
-fn run_case(record: &Record, class: &str) -> TestCase {
-    let reasons = record.verdict_reasons.join("\n");
-    let mut status = match (&record.run.partial, record.verdict) {
-        (Some(reason), _) => {
-            let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-            status.set_type("partial").set_message(one_line(reason));
-            status
-        }
-        (None, Verdict::Invalid) => {
-            let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-            status
-                .set_type("invalid-measurement")
-                .set_message(headline::sentence(record));
-            status
-        }
-        (None, Verdict::Inconclusive) => {
-            let mut status = TestCaseStatus::skipped();
-            status.set_message(headline::sentence(record));
-            status
-        }
-        (None, Verdict::Pass | Verdict::Fail) => TestCaseStatus::success(),
+const RUN_CASE: &str = "the run is complete and has a verdict";
+
+fn run_case(record: &Record, class: String) -> Case {
+    let kind = match (record.run.cut_short, &record.run.partial, record.verdict) {
+        (Some(CutShort::Interrupted), ..) => Some("interrupted"),
+        (Some(CutShort::ServerLost), ..) => Some("server-lost"),
+        (None, Some(_), _) => Some("partial"),
+        (None, None, Verdict::Invalid) => Some("invalid"),
+        (None, None, Verdict::Inconclusive) => Some("inconclusive"),
+        (None, None, Verdict::Pass | Verdict::Fail) => None,
     };
-    if !matches!(status, TestCaseStatus::Success { .. }) && !reasons.is_empty() {
-        status.set_description(reasons);
+    let result = match kind {
+        None => CaseResult::Passed,
+        Some(kind) => CaseResult::Error(Trouble {
+            kind,
+            message: match &record.run.partial {
+                Some(reason) => one_line(reason),
+                None => headline::sentence(record),
+            },
+            text: record.verdict_reasons.join("\n"),
+        }),
+    };
+    Case {
+        time_us: took_us(record),
+        ..case(RUN_CASE, class, result)
     }
-    named("the run is complete and valid", class, status)
 }
 
-fn fault_case(fault: &FaultReport, class: &str) -> TestCase {
+fn fault_case(fault: &FaultReport, class: String) -> Case {
     let event = &fault.event;
-    let status = if event.effect.seen {
-        TestCaseStatus::success()
+    let effect = headline::effect(fault);
+    let result = if event.effect.seen {
+        CaseResult::Passed
     } else {
-        let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-        status
-            .set_type("invalid-measurement")
-            .set_message(headline::effect(fault));
-        status
+        CaseResult::Error(Trouble {
+            kind: "invalid",
+            message: effect.clone(),
+            text: String::new(),
+        })
     };
-    let mut case = named(&format!("{}: {}", event.name, event.title), class, status);
-    case.add_property(Property::new("effect", headline::effect(fault)));
-    case.add_property(Property::new("recovery", headline::recovery(fault)));
-    case
+    let seen = vec![
+        format!("effect: {effect}"),
+        format!("recovery: {}", headline::recovery(fault)),
+    ];
+    let name = format!("{}: {}", event.name, event.title);
+    Case {
+        seen,
+        ..case(&name, class, result)
+    }
 }
 
-fn objective_case(objective: &ObjectiveResult, class: &str) -> TestCase {
+fn objective_case(objective: &ObjectiveResult, class: String) -> Case {
     let judged = Judged {
         status: &objective.status,
         summary: &objective.summary,
@@ -136,35 +208,37 @@ struct Judged<'a> {
 }
 
 impl Judged<'_> {
-    fn case(&self, name: &str, class: &str) -> TestCase {
-        let status = match self.status {
-            GuaranteeStatus::Held => TestCaseStatus::success(),
+    fn case(&self, name: &str, class: String) -> Case {
+        let result = match self.status {
+            GuaranteeStatus::Held => CaseResult::Passed,
             GuaranteeStatus::Violated => {
-                let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
                 let first = self.evidence.first().map_or(self.summary, String::as_str);
-                status.set_type(self.kind).set_message(one_line(first));
-                if !self.evidence.is_empty() {
-                    status.set_description(self.evidence.join("\n"));
-                }
-                status
+                CaseResult::Failure(Trouble {
+                    kind: self.kind,
+                    message: one_line(first),
+                    text: self.evidence.join("\n"),
+                })
             }
             GuaranteeStatus::Void(reason)
             | GuaranteeStatus::NotChecked(reason)
             | GuaranteeStatus::NothingToCheck(reason) => {
                 let word = headline::status_mark(self.status).word;
-                let mut status = TestCaseStatus::skipped();
-                status.set_message(format!("{word}: {}", one_line(reason)));
-                status
+                CaseResult::Skipped(format!("{word}: {}", one_line(reason)))
             }
         };
-        let mut case = named(name, class, status);
-        case.add_property(Property::new("checked", one_line(self.summary)));
-        case
+        Case {
+            seen: vec![one_line(self.summary)],
+            ..case(name, class, result)
+        }
     }
 }
 
-fn named(name: &str, class: &str, status: TestCaseStatus) -> TestCase {
-    let mut case = TestCase::new(one_line(name), status);
-    case.set_classname(class);
-    case
+fn case(name: &str, class: String, result: CaseResult) -> Case {
+    Case {
+        class,
+        name: one_line(name),
+        time_us: 0,
+        result,
+        seen: Vec::new(),
+    }
 }

@@ -10,6 +10,7 @@ mod json;
 mod junit;
 mod markdown;
 mod record;
+pub mod runs;
 mod terminal;
 mod timeline;
 mod units;
@@ -17,12 +18,12 @@ mod units;
 pub use histogram::{HistogramDecodeError, HistogramEncodeError};
 pub use html::html;
 pub use json::{ReadError, json, parse, schema};
-pub use junit::{JunitError, junit};
+pub use junit::junit;
 pub use markdown::markdown;
 pub use record::{
-    Bucket, Connections, Environment, ErrorCount, FaultReport, HistogramRecord, Latencies,
-    LoadInfo, ObjectiveResult, PhaseSpan, PoolSettings, Record, RunInfo, SCHEMA_ID, SubjectRecord,
-    Tool,
+    Bucket, Connections, CutShort, Environment, ErrorCount, FaultReport, HistogramRecord,
+    Latencies, LoadInfo, ObjectiveResult, PhaseSpan, PoolSettings, Record, RunInfo, SCHEMA_ID,
+    SubjectRecord, Tool,
 };
-pub use terminal::{Color, MAX_LINES, TerminalStyle, terminal};
+pub use terminal::{Color, TerminalStyle, terminal};
 pub use timeline::timeline;

@@ -37,7 +37,7 @@ fn write_all(record: &Record, out: &mut String) -> fmt::Result {
 }
 
 fn lead(record: &Record, out: &mut String) -> fmt::Result {
-    let mark = headline::verdict_mark(record.verdict);
+    let mark = headline::verdict_mark(record);
     let scenario = inline(&record.run.scenario);
     writeln!(out, "## {} {} · {scenario}\n", mark.sign, mark.word)?;
     writeln!(out, "{}\n", inline(&headline::sentence(record)))?;
@@ -289,7 +289,7 @@ fn quantile(histogram: &HistogramRecord, us: u64) -> String {
 }
 
 /// Foreign text inside a line or a table cell, stripped of any meaning to Markdown or HTML.
-fn inline(text: &str) -> String {
+pub(crate) fn inline(text: &str) -> String {
     let mut escaped = String::new();
     for c in shorten(&one_line(text), CELL_MAX).chars() {
         match c {

@@ -57,6 +57,32 @@ pub struct Record {
     pub timeline: Vec<Bucket>,
 }
 
+impl Record {
+    /// Returns the exit code of the run: that of its verdict, but 130 for one that was interrupted,
+    /// and 3 for one without a violation whose server was lost.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match (self.run.cut_short, self.verdict) {
+            (Some(CutShort::Interrupted), _) => 130,
+            (
+                Some(CutShort::ServerLost),
+                Verdict::Pass | Verdict::Inconclusive | Verdict::Invalid,
+            ) => 3,
+            (_, verdict) => verdict.exit_code(),
+        }
+    }
+}
+
+/// What ended a run before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CutShort {
+    /// The user.
+    Interrupted,
+    /// The server died, or answered no more.
+    ServerLost,
+}
+
 /// What produced a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tool {
@@ -85,6 +111,9 @@ pub struct RunInfo {
     pub quiescence_us: Option<u64>,
     /// Set when the run ended early: the record covers what happened until then.
     pub partial: Option<String>,
+    /// What ended it early, where that is known.
+    #[serde(default)]
+    pub cut_short: Option<CutShort>,
     /// The one command that replays the run.
     pub replay: String,
     /// SHA-256 over the list of operations (arrival, content, ending), in hexadecimal.

@@ -1,32 +1,33 @@
-//! The verdict for a terminal: at most [`MAX_LINES`] lines, readable without colour.
+//! The verdict for a terminal: a screen at most, readable without colour. What does not fit into a
+//! line goes on in the next one; nothing is cut.
 
 use poolproof_oracle::Verdict;
+use textwrap::core::display_width;
 
 use crate::headline::{self, Mark, Tone};
 use crate::units::{count, duration, one_line, rate, shorten};
 use crate::{FaultReport, HistogramRecord, Record};
 
-/// The most lines that [`terminal`] returns.
-pub const MAX_LINES: usize = 12;
-
 /// What the line of guarantees needs.
-const MIN_WIDTH: usize = 64;
+pub(crate) const MIN_WIDTH: usize = 64;
 /// Width of the column of labels.
 const LABEL: usize = 12;
-/// How many lines of findings are worth more than the details of operations and faults: two of
-/// them, and how many more there are.
-const FINDINGS_MIN: usize = 3;
-/// How many lines operations and faults may take, the best first. The last leaves room for
-/// two lines of findings whatever a record holds.
-const SHAPES: [Shape; 3] = [Shape(2, 2), Shape(1, 2), Shape(1, 1)];
+/// The most findings; the rest is counted.
+const FINDINGS_MAX: usize = 6;
+/// The most faults, and the most objectives; the rest is counted.
+const ITEMS_MAX: usize = 12;
+/// The most characters of a text that somebody else wrote. What we write ourselves is shorter.
+const TEXT_MAX: usize = 400;
+/// Stands between the parts of a line; a line is broken there first.
+const SEPARATOR: &str = " · ";
 
 /// How a terminal wants its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TerminalStyle {
     /// Whether words and signs are coloured too. They always say all that colour says.
     pub color: Color,
-    /// Characters per line; narrower than 64 counts as 64. The command that replays the run is
-    /// never cut, so that it can be copied.
+    /// Characters per line; narrower than 64 counts as 64. The command that replays the run stays
+    /// on one line, so that it can be copied.
     pub width: usize,
 }
 
@@ -39,7 +40,7 @@ pub enum Color {
     Never,
 }
 
-/// Renders the verdict in at most [`MAX_LINES`] lines, each ended by a newline.
+/// Renders the verdict, each line ended by a newline.
 #[must_use]
 pub fn terminal(record: &Record, style: TerminalStyle) -> String {
     let painter = Painter {
@@ -47,27 +48,10 @@ pub fn terminal(record: &Record, style: TerminalStyle) -> String {
         width: style.width.max(MIN_WIDTH),
     };
     let mut lines = painter.top(record);
-    let findings = painter.findings(record);
-    let room = MAX_LINES - lines.len() - findings.len().min(FINDINGS_MIN);
-    let [best, rest @ ..] = SHAPES;
-    let bottom = rest
-        .into_iter()
-        .fold(painter.bottom(record, best), |bottom, shape| {
-            if bottom.len() <= room {
-                bottom
-            } else {
-                painter.bottom(record, shape)
-            }
-        });
-    let room = MAX_LINES - lines.len() - bottom.len();
-    lines.extend(painter.fitting(findings, room));
-    lines.extend(bottom);
+    lines.extend(painter.findings(record));
+    lines.extend(painter.bottom(record));
     lines.join("\n") + "\n"
 }
-
-/// The most lines for the operations, and for the faults.
-#[derive(Debug, Clone, Copy)]
-struct Shape(usize, usize);
 
 struct Painter {
     color: Color,
@@ -90,11 +74,11 @@ impl Painter {
         lines
     }
 
-    fn bottom(&self, record: &Record, Shape(operations, faults): Shape) -> Vec<String> {
+    fn bottom(&self, record: &Record) -> Vec<String> {
         let mut lines = vec![self.guarantees(record)];
-        lines.extend(self.operations(record, operations));
+        lines.extend(self.operations(record));
         lines.extend(self.objectives(record));
-        lines.extend(self.faults(record, faults));
+        lines.extend(self.faults(record));
         lines.push(self.line("latency", &latency(record)));
         lines.extend(connections(record).map(|text| self.line("connections", &text)));
         let replay = one_line(&record.run.replay);
@@ -103,7 +87,7 @@ impl Painter {
     }
 
     fn title(&self, record: &Record) -> String {
-        let mark = headline::verdict_mark(record.verdict);
+        let mark = headline::verdict_mark(record);
         let verdict = format!("{} {}", mark.sign, mark.word);
         let rest = format!(
             "  {}  {} · {} op/s for {} · seed {}",
@@ -113,20 +97,25 @@ impl Painter {
             duration(record.run.duration_us),
             record.run.seed,
         );
-        let rest = shorten(&rest, self.width.saturating_sub(verdict.chars().count()));
-        format!("{}{rest}", self.paint(&verdict, mark.tone))
+        let lines = filled(&format!("{verdict}{rest}"), self.width - LABEL - 2);
+        let text = hung(&lines);
+        // The colour comes last, since it takes no room.
+        text.replacen(&verdict, &self.paint(&verdict, mark.tone), 1)
     }
 
     fn line(&self, label: &str, text: &str) -> String {
-        let text = shorten(text, self.width - LABEL - 2);
-        format!("  {label:LABEL$}{text}")
+        format!("  {label:LABEL$}{}", self.wrapped(text))
     }
 
     /// A line whose text begins with a mark.
     fn marked(&self, mark: Mark, text: &str) -> String {
         let label = format!("{:LABEL$}", format!("{} {}", mark.sign, mark.word));
-        let text = shorten(text, self.width - LABEL - 2);
-        format!("  {}{text}", self.paint(&label, mark.tone))
+        format!("  {}{}", self.paint(&label, mark.tone), self.wrapped(text))
+    }
+
+    /// Text beside its label, broken where a line is full.
+    fn wrapped(&self, text: &str) -> String {
+        hung(&filled(text, self.width - LABEL - 2))
     }
 
     fn guarantees(&self, record: &Record) -> String {
@@ -139,11 +128,13 @@ impl Painter {
             text.push_str(&self.paint(&format!("{} {code}", mark.sign), mark.tone));
             text.push_str("  ");
         }
-        let tally = shorten(
-            &tally(record),
-            (self.width - LABEL - 2).saturating_sub(used),
-        );
-        format!("  {:LABEL$}{text}{tally}", "guarantees")
+        let tally = tally(record);
+        if LABEL + 2 + used + tally.len() > self.width {
+            text = hung(&[text.trim_end().to_owned(), tally]);
+        } else {
+            text.push_str(&tally);
+        }
+        format!("  {:LABEL$}{text}", "guarantees")
     }
 
     fn objectives(&self, record: &Record) -> Option<String> {
@@ -162,63 +153,47 @@ impl Painter {
                 )
             })
             .collect();
-        (!told.is_empty()).then(|| self.line("objectives", &told.join(" · ")))
+        self.items("objectives", &told)
     }
 
     /// What ops came to; the commits in doubt get a line of their own when one does not hold it.
-    fn operations(&self, record: &Record, most: usize) -> Vec<String> {
-        let room = self.width - LABEL - 2;
+    fn operations(&self, record: &Record) -> Vec<String> {
         let counts = operations(record);
-        let (Some(long), Some(short)) = (headline::doubts(record), headline::short_doubts(record))
-        else {
+        let Some(doubts) = headline::doubts(record) else {
             return vec![self.line("operations", &counts)];
         };
-        let inline = format!("{counts}: {long}");
-        if inline.chars().count() <= room {
+        let inline = format!("{counts}: {doubts}");
+        if display_width(&inline) <= self.width - LABEL - 2 {
             vec![self.line("operations", &inline)]
-        } else if most == 1 {
-            vec![self.line("operations", &format!("{counts}: {short}"))]
         } else {
-            let fits = long.chars().count() <= room;
             vec![
                 self.line("operations", &counts),
-                self.line("in doubt", if fits { &long } else { &short }),
+                self.line("in doubt", &doubts),
             ]
         }
     }
 
-    /// The faults on one line, or on two when one does not hold them.
-    fn faults(&self, record: &Record, most: usize) -> Vec<String> {
-        const SEPARATOR: &str = " · ";
-        let room = self.width - LABEL - 2;
+    fn faults(&self, record: &Record) -> Option<String> {
         let told: Vec<String> = record.faults.iter().map(fault).collect();
-        if most == 1 && !told.is_empty() {
-            return vec![self.line("faults", &told.join(SEPARATOR))];
-        }
-        let mut used = 0;
-        let fitting = told.iter().take_while(|text| {
-            used += text.chars().count() + SEPARATOR.chars().count();
-            used <= room + SEPARATOR.chars().count()
-        });
-        let (first, second) = told.split_at(fitting.count().max(1).min(told.len()));
-        [("faults", first), ("", second)]
-            .into_iter()
-            .filter(|(_, told)| !told.is_empty())
-            .map(|(label, told)| self.line(label, &told.join(SEPARATOR)))
-            .collect()
+        self.items("faults", &told)
+    }
+
+    /// A line of several items, of which there may be too many for anybody to read.
+    fn items(&self, label: &str, items: &[String]) -> Option<String> {
+        let hidden = items.len().saturating_sub(ITEMS_MAX);
+        let shown = items.iter().take(ITEMS_MAX);
+        let mut told: Vec<String> = shown.map(|item| shorten(item, TEXT_MAX)).collect();
+        told.extend(more(hidden));
+        (!told.is_empty()).then(|| self.line(label, &told.join(SEPARATOR)))
     }
 
     /// What went wrong, most important first.
     fn findings(&self, record: &Record) -> Vec<String> {
         let mut lines: Vec<String> = headline::violated(record)
             .map(|g| {
-                let shown = g.evidence.first().unwrap_or(&g.summary);
-                let text = format!(
-                    "{} {}: {}",
-                    g.guarantee.code(),
-                    g.guarantee.title(),
-                    one_line(shown)
-                );
+                let shown = one_line(g.evidence.first().unwrap_or(&g.summary));
+                let shown = shorten(&shown, TEXT_MAX);
+                let text = format!("{} {}: {shown}", g.guarantee.code(), g.guarantee.title());
                 self.marked(headline::status_mark(&g.status), &text)
             })
             .collect();
@@ -232,38 +207,78 @@ impl Painter {
             let known = record.run.partial.as_ref();
             let reasons = record.verdict_reasons.iter();
             let new = reasons.filter(|reason| Some(*reason) != known);
-            lines.extend(new.map(|reason| self.line("because", &one_line(reason))));
+            lines.extend(new.map(|reason| {
+                let reason = shorten(&one_line(reason), TEXT_MAX);
+                self.line("because", &reason)
+            }));
         }
-        lines
-    }
-
-    /// As many lines as there is room for; the rest is counted.
-    fn fitting(&self, mut lines: Vec<String>, room: usize) -> Vec<String> {
-        if lines.len() > room {
-            let hidden = lines.len() - (room - 1);
-            lines.truncate(room - 1);
-            let text = format!("{} more in the report", count(headline::as_u64(hidden)));
-            lines.push(self.line("…", &text));
-        }
+        let hidden = lines.len().saturating_sub(FINDINGS_MAX);
+        lines.truncate(FINDINGS_MAX);
+        lines.extend(more(hidden).map(|text| self.line("…", &text)));
         lines
     }
 
     fn paint(&self, text: &str, tone: Tone) -> String {
-        let code = match (self.color, tone) {
-            (Color::Never, _) => return text.to_owned(),
-            (Color::Always, Tone::Good) => "32",
-            (Color::Always, Tone::Bad) => "31",
-            (Color::Always, Tone::Open) => "33",
-        };
-        format!("\u{1b}[1;{code}m{text}\u{1b}[0m")
+        paint(self.color, text, tone)
     }
+}
+
+/// Colours a text.
+pub(crate) fn paint(color: Color, text: &str, tone: Tone) -> String {
+    let code = match (color, tone) {
+        (Color::Never, _) => return text.to_owned(),
+        (Color::Always, Tone::Good) => "32",
+        (Color::Always, Tone::Bad) => "31",
+        (Color::Always, Tone::Open) => "33",
+    };
+    format!("\u{1b}[1;{code}m{text}\u{1b}[0m")
+}
+
+/// Fills lines with the parts of a text, as many as fit; what is longer than a line is broken at
+/// its spaces.
+pub(crate) fn filled(text: &str, room: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut whole = false;
+    for part in text.split(SEPARATOR) {
+        let width = display_width(part) + display_width(SEPARATOR);
+        match lines.last_mut() {
+            Some(last) if whole && display_width(last) + width <= room => {
+                last.push_str(SEPARATOR);
+                last.push_str(part);
+            }
+            _ => {
+                let part = broken(part, room);
+                // Nothing follows the end of a part that took several lines.
+                whole = part.len() == 1;
+                lines.extend(part);
+            }
+        }
+    }
+    lines
+}
+
+fn broken(text: &str, room: usize) -> Vec<String> {
+    let options = textwrap::Options::new(room)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
+    let lines = textwrap::wrap(text, options);
+    lines.into_iter().map(String::from).collect()
+}
+
+/// Joins lines so that all but the first begin below the text of their label.
+fn hung(lines: &[String]) -> String {
+    lines.join(&format!("\n{:1$}", "", LABEL + 2))
+}
+
+fn more(hidden: usize) -> Option<String> {
+    (hidden > 0).then(|| format!("{} more in the report", count(headline::as_u64(hidden))))
 }
 
 fn partial(record: &Record) -> Option<String> {
     let reason = record.run.partial.as_ref()?;
     Some(format!(
         "{}; this covers what happened until then",
-        one_line(reason)
+        shorten(&one_line(reason), TEXT_MAX)
     ))
 }
 

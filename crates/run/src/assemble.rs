@@ -9,12 +9,12 @@ use poolproof_oracle::{
     counts, recovery_us,
 };
 use poolproof_report::{
-    Connections, Environment, ErrorCount, FaultReport, HistogramRecord, Latencies, LoadInfo,
-    ObjectiveResult, PhaseSpan, PoolSettings, Record, RunInfo, SCHEMA_ID, SubjectRecord, Tool,
-    timeline,
+    Connections, CutShort, Environment, ErrorCount, FaultReport, HistogramRecord, Latencies,
+    LoadInfo, ObjectiveResult, PhaseSpan, PoolSettings, Record, RunInfo, SCHEMA_ID, SubjectRecord,
+    Tool, timeline,
 };
 
-use crate::drive::{CutShort, Loaded};
+use crate::drive::Loaded;
 use crate::execute::Run;
 use crate::observe::Observed;
 use crate::output::SERVER_LOG;
@@ -104,6 +104,7 @@ fn run_info(run: &Run, loaded: &Loaded, observed: &Observed) -> RunInfo {
         duration_us: micros(loaded.offered_for),
         quiescence_us: loaded.quiescent_after.map(micros),
         partial,
+        cut_short: cut_short(loaded, observed),
         replay: options.replay.clone(),
         schedule_sha256: run.schedule_sha256.clone(),
         scenario_sha256: options.scenario.sha256.clone(),
@@ -245,14 +246,25 @@ fn verdict(
         .collect();
     let (verdict, reasons) =
         poolproof_oracle::verdict(&observed.guarantees, &statuses, &loaded.faults);
-    // What was left out might have failed, so a run that was cut short passes nothing.
-    let partial = loaded.cut_short.is_some() || observed.server_lost;
-    let verdict = if partial && verdict == Verdict::Pass {
-        Verdict::Inconclusive
-    } else {
+    // What was left out might have failed, so a run that was cut short passes nothing; and what a
+    // lost server made of faults and objectives says nothing of the pool.
+    let violated = |status: &GuaranteeStatus| *status == GuaranteeStatus::Violated;
+    let stands = match cut_short(loaded, observed) {
+        None => true,
+        Some(CutShort::Interrupted) => verdict == Verdict::Fail,
+        Some(CutShort::ServerLost) => observed.guarantees.iter().any(|g| violated(&g.status)),
+    };
+    let verdict = if stands {
         verdict
+    } else {
+        Verdict::Inconclusive
     };
     (verdict, reasons)
+}
+
+fn cut_short(loaded: &Loaded, observed: &Observed) -> Option<CutShort> {
+    let known = loaded.cut_short.map(|(why, _)| why);
+    known.or_else(|| observed.server_lost.then_some(CutShort::ServerLost))
 }
 
 /// Says why the server is gone, as far as that is known, and what to do.

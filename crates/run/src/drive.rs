@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use poolproof_load::{Finished, Gauges, Running, WeightedWorkload, Workload};
 use poolproof_oracle::{FaultEvent, OpCounts, OpRecord, counts};
+use poolproof_report::CutShort;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -25,13 +26,6 @@ pub(crate) const QUIESCENCE: Duration = Duration::from_secs(10);
 const HURRIED: Duration = Duration::from_secs(2);
 /// How often progress is told, and a local server looked at, while the load is on.
 const TICK: Duration = Duration::from_millis(200);
-
-/// Why a load ended before its time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CutShort {
-    Interrupted,
-    ServerLost,
-}
 
 /// What the load left.
 pub(crate) struct Loaded {

@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use crate::RunError;
 use crate::assemble::assemble;
 use crate::blast::RemoteConsent;
-use crate::drive::{CutShort, Loaded, drive};
+use crate::drive::drive;
 use crate::error::chain;
 use crate::interrupt::Interrupt;
-use crate::observe::{Observed, observe};
+use crate::observe::observe;
 use crate::output::{HISTORY_SCHEMA, HistoryHeader, RunFolder, Unwritten};
 use crate::progress::ProgressSink;
 use crate::scenario::Scenario;
@@ -59,7 +59,7 @@ pub struct Finished {
     pub record: Record,
     /// The folder with the reports.
     pub dir: PathBuf,
-    /// The exit code: the verdict's, or 3 when the server was lost, or 130 when interrupted.
+    /// The exit code: see [`Record::exit_code`].
     pub exit_code: u8,
 }
 
@@ -87,9 +87,9 @@ pub async fn execute(
         Ok(judged) => {
             let reported = run.folder.write_reports(&judged.record);
             let finished = Finished {
+                exit_code: judged.record.exit_code(),
                 record: judged.record,
                 dir: run.folder.path().to_owned(),
-                exit_code: judged.exit_code,
             };
             match judged.history.and(reported) {
                 Ok(()) => Ok(finished),
@@ -127,7 +127,6 @@ pub(crate) struct Run {
 /// A run that was judged.
 struct Judged {
     record: Record,
-    exit_code: u8,
     /// Whether the history could be written: a full disk is no reason to give no verdict.
     history: Result<(), Unwritten>,
 }
@@ -146,8 +145,7 @@ impl Run {
         })?;
         let schedule = Schedule::generate(&spec, options.seed)?;
         let now = Timestamp::now();
-        let stamp = format!("{}-s{}", now.strftime("%Y%m%dT%H%M%SZ"), options.seed);
-        let folder = RunFolder::create(&options.out, &options.scenario.name, &stamp)?;
+        let folder = RunFolder::create(&options, now)?;
         Ok(Self {
             id: run_id(now),
             interrupt,
@@ -210,15 +208,9 @@ impl Run {
             },
         )
         .await?;
-        let exit_code = exit_code(&loaded, &observed);
         let mut record = assemble(self, stage, &loaded, observed);
         record.run.notes.extend(self.keep_server_log(stage));
-        let exit_code = exit_code.unwrap_or_else(|| record.verdict.exit_code());
-        Ok(Judged {
-            record,
-            exit_code,
-            history,
-        })
+        Ok(Judged { record, history })
     }
 
     /// Keeps the log of a local server that died, and returns what went wrong with that.
@@ -236,15 +228,6 @@ impl Run {
             .iter()
             .map(|weighted| weighted.workload)
             .collect()
-    }
-}
-
-/// Returns the exit code where it is not the verdict's.
-fn exit_code(loaded: &Loaded, observed: &Observed) -> Option<u8> {
-    match loaded.cut_short {
-        Some((CutShort::Interrupted, _)) => Some(130),
-        Some((CutShort::ServerLost, _)) => Some(3),
-        None => observed.server_lost.then_some(3),
     }
 }
 

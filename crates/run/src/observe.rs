@@ -7,11 +7,12 @@ use poolproof_oracle::{
     BackendRow, CapacityProbe, GuaranteeResult, GuaranteeStatus, Limits, Observations, PoolView,
     ServerView, Store,
 };
+use poolproof_report::CutShort;
 use poolproof_testbed::{Admin, AdminError};
 use tokio::time::Instant;
 
 use crate::claim::ClaimError;
-use crate::drive::{CutShort, Loaded, QUIESCENCE};
+use crate::drive::{Loaded, QUIESCENCE};
 use crate::execute::Run;
 use crate::namespace::Namespace;
 use crate::stage::{PROXY, Stage};

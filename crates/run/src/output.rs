@@ -1,4 +1,5 @@
-//! Where a run leaves what it found: `<out>/<scenario>/<utc>-s<seed>/`, and `<out>/latest`.
+//! Where a run leaves what it found: `<out>/<scenario>/<utc>-<subject>-s<seed>/`,
+//! and `<out>/latest`.
 //!
 //! The folder and the history's header are written before the load, the history right after it,
 //! and the rest after judging: a crash in a later step loses nothing of an earlier one.
@@ -7,11 +8,14 @@ use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use poolproof_oracle::{FaultEvent, OpRecord, Sample};
 use poolproof_report::Record;
+use poolproof_subjects::SubjectKind;
 use serde::Serialize;
 
 use crate::RunError;
+use crate::execute::RunOptions;
 
 /// The identifier in the first line of `history.jsonl`.
 pub const HISTORY_SCHEMA: &str = "poolproof.history/v1";
@@ -62,12 +66,13 @@ pub(crate) struct RunFolder {
 
 impl RunFolder {
     /// Makes the folder, so that a full or read-only disk is found before anything is started.
-    pub(crate) fn create(root: &Path, scenario: &str, stamp: &str) -> Result<Self, RunError> {
-        let parent = root.join(scenario);
+    pub(crate) fn create(options: &RunOptions, now: Timestamp) -> Result<Self, RunError> {
+        let parent = options.out.join(&options.scenario.name);
         fs::create_dir_all(&parent).map_err(|source| report_error(&parent, source))?;
-        let path = first_free(&parent, stamp).map_err(|source| report_error(&parent, source))?;
+        let name = folder_name(options.subject, options.seed, now);
+        let path = first_free(&parent, &name).map_err(|source| report_error(&parent, source))?;
         let folder = Self {
-            root: root.to_owned(),
+            root: options.out.clone(),
             path,
         };
         // A byte that can be written tells more than permissions do.
@@ -130,11 +135,7 @@ impl RunFolder {
         self.write("result.json", poolproof_report::json(record).as_bytes())?;
         self.write("report.html", poolproof_report::html(record).as_bytes())?;
         self.write("report.md", poolproof_report::markdown(record).as_bytes())?;
-        let junit = poolproof_report::junit(record).map_err(|error| Unwritten {
-            path: self.path.join("junit.xml"),
-            source: io::Error::other(error),
-        })?;
-        self.write("junit.xml", junit.as_bytes())?;
+        self.write("junit.xml", poolproof_report::junit(record).as_bytes())?;
         self.point_latest().map_err(|source| Unwritten {
             path: self.root.join("latest"),
             source,
@@ -165,16 +166,21 @@ impl RunFolder {
     }
 }
 
-/// Makes `<parent>/<stamp>`, or `<stamp>-2` and so on where two runs share a second.
-fn first_free(parent: &Path, stamp: &str) -> io::Result<PathBuf> {
+/// Names a folder so that a list of folders tells the runs apart. The colon of a planted subject
+/// would be a separator in a `PATH`, and is forbidden in what a CI keeps as an artifact.
+fn folder_name(subject: SubjectKind, seed: u64, now: Timestamp) -> String {
+    let subject = subject.name().replace(':', "-");
+    format!("{}-{subject}-s{seed}", now.strftime("%Y%m%dT%H%M%SZ"))
+}
+
+/// Makes `<parent>/<name>`, or `<name>-2` and so on where two runs share a second.
+fn first_free(parent: &Path, name: &str) -> io::Result<PathBuf> {
     const TRIES: u32 = 1_000;
     for n in 1..=TRIES {
-        let name = if n == 1 {
-            stamp.to_owned()
-        } else {
-            format!("{stamp}-{n}")
+        let path = match n {
+            1 => parent.join(name),
+            n => parent.join(format!("{name}-{n}")),
         };
-        let path = parent.join(name);
         match fs::create_dir(&path) {
             Ok(()) => return Ok(path),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -191,5 +197,41 @@ fn report_error(path: &Path, source: io::Error) -> RunError {
     RunError::Report {
         path: path.to_owned(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_names_its_subject_in_letters_that_every_file_system_knows() {
+        let now: Timestamp = "2026-03-02T09:14:07.9Z".parse().unwrap();
+        assert_eq!(
+            folder_name(SubjectKind::Poolproof, 7, now),
+            "20260302T091407Z-poolproof-s7"
+        );
+        for kind in SubjectKind::ALL {
+            let name = folder_name(kind, u64::MAX, now);
+            let known = |c: char| c.is_ascii_alphanumeric() || c == '-';
+            assert!(name.chars().all(known), "{name}");
+        }
+        let names = SubjectKind::ALL.map(|kind| folder_name(kind, 1, now));
+        let different: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!(different.len(), names.len());
+    }
+
+    #[test]
+    fn runs_of_one_second_have_folders_of_their_own() {
+        let parent = tempfile::tempdir().unwrap();
+        let made: Vec<PathBuf> = (0..3)
+            .map(|_| first_free(parent.path(), "now-poolproof-s7").unwrap())
+            .collect();
+        let names = [
+            "now-poolproof-s7",
+            "now-poolproof-s7-2",
+            "now-poolproof-s7-3",
+        ];
+        assert_eq!(made, names.map(|name| parent.path().join(name)));
     }
 }

@@ -131,7 +131,7 @@ pub enum FaultKind {
     },
     /// What the server sends arrives slowly.
     Bandwidth {
-        /// Kilobytes (1000 bytes) per second; 0 stalls everything without losing it.
+        /// Kilobytes (1000 bytes) per second; 0, a `stall`, holds everything without losing it.
         rate_kb_s: u32,
     },
     /// Nothing arrives any more, in either direction, and nobody is told.
@@ -268,6 +268,7 @@ impl FaultKind {
     pub fn word(self) -> &'static str {
         match self {
             Self::Latency { .. } => "latency",
+            Self::Bandwidth { rate_kb_s: 0 } => "stall",
             Self::Bandwidth { .. } => "bandwidth",
             Self::Silence => "silence",
             Self::Down => "down",

@@ -42,7 +42,7 @@ pub(crate) enum CommandError {
     UrlAsFile,
     #[error("the scenario cannot be run")]
     Scenario(ScenarioError),
-    #[error("--{flag} names one file, and there are {runs} scenarios")]
+    #[error("--{flag} names one file for one record, and there are {runs} runs")]
     OneFileForMany { flag: &'static str, runs: usize },
     #[error("{} and {} cannot both go to standard output", first, second)]
     TwoToStandardOutput {
@@ -81,8 +81,6 @@ pub(crate) enum CommandError {
         #[source]
         source: poolproof_report::ReadError,
     },
-    #[error("the JUnit report cannot be made")]
-    Junit(#[source] poolproof_report::JunitError),
     #[error("the fault proxy cannot be served at {listen}")]
     Proxy {
         listen: SocketAddr,
@@ -115,7 +113,6 @@ impl CommandError {
             Self::Write { .. }
             | Self::Print(_)
             | Self::Check(_)
-            | Self::Junit(_)
             | Self::Proxy { .. }
             | Self::Signals(_)
             | Self::Runtime(_) => exit::ENVIRONMENT,
@@ -141,7 +138,7 @@ impl CommandError {
             ),
             Self::Write { .. } => "check that the folder exists and has room".to_owned(),
             Self::OneFileForMany { .. } => {
-                "run them one by one, or take the files from each run's folder".to_owned()
+                "take result.json from each run's folder; --junit and --md hold all runs".to_owned()
             }
             Self::TwoToStandardOutput { .. } => "write one of them to a file".to_owned(),
             Self::Url(_) => "such as postgres://user:password@127.0.0.1:5432/database".to_owned(),
@@ -169,7 +166,6 @@ impl CommandError {
             | Self::Print(_)
             | Self::Scenario(_)
             | Self::UrlNotText
-            | Self::Junit(_)
             | Self::Signals(_)
             | Self::Runtime(_) => return None,
         };

@@ -1,4 +1,4 @@
-//! `poolproof report`, and the copies of reports that `run` makes.
+//! `poolproof report`.
 
 use std::fs;
 use std::io;
@@ -20,7 +20,7 @@ pub(super) fn render(args: &ReportArgs) -> Result<u8, CommandError> {
 }
 
 /// Reads a file, or standard input for `-`.
-pub(super) fn read(path: &Path) -> Result<String, CommandError> {
+fn read(path: &Path) -> Result<String, CommandError> {
     let text = if output::is_standard(path) {
         io::read_to_string(io::stdin())
     } else {
@@ -33,7 +33,7 @@ pub(super) fn read(path: &Path) -> Result<String, CommandError> {
 }
 
 /// Renders a record and writes it to a file, or to standard output for `-`.
-pub(super) fn write(record: &Record, format: Format, path: &Path) -> Result<(), CommandError> {
+fn write(record: &Record, format: Format, path: &Path) -> Result<(), CommandError> {
     let text = match format {
         Format::Terminal => {
             let mut style = output::stdout_style();
@@ -44,7 +44,7 @@ pub(super) fn write(record: &Record, format: Format, path: &Path) -> Result<(), 
         }
         Format::Html => poolproof_report::html(record),
         Format::Md => poolproof_report::markdown(record),
-        Format::Junit => poolproof_report::junit(record).map_err(CommandError::Junit)?,
+        Format::Junit => poolproof_report::junit(record),
         Format::Json => poolproof_report::json(record),
     };
     output::write(path, &text).map_err(|source| CommandError::Write {

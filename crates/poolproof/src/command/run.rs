@@ -1,23 +1,27 @@
 //! `poolproof demo` and `poolproof run`.
 
-use std::fs::{self, File};
+mod copies;
+mod one;
+mod replay;
+
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use poolproof_report::runs::{self, Attempt};
 use poolproof_run::{
-    Finished, Interrupt, MAX_OPS, PostgresChoice, RemoteConsent, RunError, RunOptions, Scenario,
-    check_blast_radius, execute, settled,
+    MAX_OPS, PostgresChoice, RemoteConsent, RunOptions, Scenario, check_blast_radius,
 };
 
-use super::{CommandError, check, report};
-use crate::args::{Format, RunArgs};
-use crate::progress::Reporter;
+pub(super) use self::replay::duration_word;
+
+use self::one::{one, show};
+use self::replay::{replay_command, shell_word};
+use super::{CommandError, check};
+use crate::args::RunArgs;
 use crate::signals::Signals;
 use crate::{diagnose, exit, output};
-
-/// Ending a server takes about 0.1 s.
-const SETTLE_SILENTLY: Duration = Duration::from_secs(1);
 
 /// The longest scenario that is read.
 const SCENARIO_BYTES_MAX: u64 = 1 << 20;
@@ -96,7 +100,9 @@ fn scenario_text(file: &Path) -> Result<String, CommandError> {
 }
 
 async fn all(asked: Vec<Asked>, args: RunArgs) -> Result<u8, CommandError> {
-    check_copies(&args, asked.len())?;
+    let seeds = seeds(&args);
+    let runs = asked.len() * seeds.len();
+    copies::check(&args, runs)?;
     let postgres = postgres(&args)?;
     let consent = RemoteConsent {
         allow_remote: args.allow_remote,
@@ -108,163 +114,88 @@ async fn all(asked: Vec<Asked>, args: RunArgs) -> Result<u8, CommandError> {
             source: Box::new(source),
         })?;
     }
-    let seed = args.seed.unwrap_or_else(fresh_seed);
-    let mut runs = Vec::new();
+    let mut rounds = vec![Vec::new(); seeds.len()];
     for Asked { scenario, replay } in asked {
-        let replay = replay_command(&replay, seed, &args, &postgres);
         let (scenario, mut notes) = fit(scenario, &args)?;
         notes.extend(scenario.remarks.clone());
-        runs.push(RunOptions {
-            scenario,
-            postgres: postgres.clone(),
-            subject: args.subject,
-            seed,
-            out: args.out.clone(),
-            remote: consent.clone(),
-            replay,
-            notes,
-        });
+        for (round, seed) in rounds.iter_mut().zip(&seeds) {
+            round.push(RunOptions {
+                scenario: scenario.clone(),
+                postgres: postgres.clone(),
+                subject: args.subject,
+                seed: *seed,
+                out: args.out.clone(),
+                remote: consent.clone(),
+                replay: replay_command(&replay, *seed, &args, &postgres),
+                notes: notes.clone(),
+            });
+        }
     }
-    let many = runs.len() > 1;
+    let (attempts, code) = run_rounds(rounds, &args).await?;
+    Ok(conclude(&attempts, runs, code, &args))
+}
+
+/// Runs one round for each seed, until one does not pass or all are done; returns what came of each
+/// run, and the worst exit code.
+async fn run_rounds(
+    rounds: Vec<Vec<RunOptions>>,
+    args: &RunArgs,
+) -> Result<(Vec<Attempt>, u8), CommandError> {
     let mut signals = Signals::listen().map_err(CommandError::Signals)?;
+    let (seeds, runs) = (rounds.len(), rounds.iter().map(Vec::len).sum());
+    let mut attempts = Vec::new();
     let mut worst = exit::OK;
-    for options in runs {
-        let code = match one(options, &args, &mut signals).await {
-            Ok(code) => code,
-            Err(error) if many => {
-                diagnose::show(&error);
-                error.exit_code()
+    for (nth, round) in (1..).zip(rounds) {
+        for options in round {
+            let place = (seeds > 1).then(|| format!("seed {nth} of {seeds}"));
+            let ended = one(options, place, args, &mut signals).await;
+            worst = exit::worse(worst, ended.code);
+            attempts.push(if runs > 1 {
+                lean(ended.attempt)
+            } else {
+                ended.attempt
+            });
+            if ended.interrupted && attempts.len() < runs {
+                return Ok((attempts, exit::INTERRUPTED));
             }
-            Err(error) => return Err(error),
-        };
-        worst = exit::worse(worst, code);
-        if code == exit::INTERRUPTED {
+        }
+        if worst != exit::OK && !args.keep_going {
             break;
         }
     }
-    Ok(worst)
+    Ok((attempts, worst))
 }
 
-/// Runs one scenario, shows its verdict and writes the copies that were asked for.
-async fn one(
-    options: RunOptions,
-    args: &RunArgs,
-    signals: &mut Signals,
-) -> Result<u8, CommandError> {
-    let scenario = options.scenario.name.clone();
-    let mut reporter = Reporter::for_stderr(args.quiet);
-    reporter.say(&format!(
-        "{scenario}: {} · subject {} · seed {}",
-        options.scenario.title, options.subject, options.seed
-    ));
-    for note in &options.notes {
-        reporter.say(&format!("  note       {note}"));
+/// Drops what neither table nor copy shows: there may be thousands of runs.
+fn lean(mut attempt: Attempt) -> Attempt {
+    if let Attempt::Judged { record, .. } = &mut attempt {
+        record.timeline = Vec::new();
     }
-    let finished = supervise(options, &mut reporter, signals).await;
-    reporter.close();
-    settle(&mut reporter, signals).await;
-    let Some(finished) = finished else {
-        return Ok(exit::INTERRUPTED);
-    };
-    let (finished, unreported) = told(scenario, finished)?;
-    let mut code = present(&finished, args);
-    if let Some(error) = unreported {
-        diagnose::show(&error);
-        code = exit::worse(code, error.exit_code());
-    } else {
-        let page = finished.dir.join("report.html");
-        reporter.say(&format!("  report     {}", page.display()));
-    }
-    Ok(code)
+    attempt
 }
 
-/// Parts what is known of a run from what went wrong with reporting it.
-fn told(
-    scenario: String,
-    finished: Result<Finished, RunError>,
-) -> Result<(Finished, Option<CommandError>), CommandError> {
-    let mut error = match finished {
-        Ok(finished) => return Ok((finished, None)),
-        Err(error) => error,
-    };
-    let known = error.take_finished();
-    let took_place = matches!(error, RunError::Unreported { .. });
-    let source = Box::new(error);
-    let error = if took_place {
-        CommandError::Unreported { scenario, source }
-    } else {
-        CommandError::Run { scenario, source }
-    };
-    match known {
-        Some(finished) => Ok((finished, Some(error))),
-        None => Err(error),
-    }
-}
-
-/// Shows the verdict, writes the copies, and returns the exit code: what went wrong with either
-/// is told, but does not hide a verdict that is worse.
-fn present(finished: &Finished, args: &RunArgs) -> u8 {
-    let copies = copies(args);
-    let verdict = poolproof_report::terminal(&finished.record, output::stdout_style());
+/// Shows the table of several runs, writes the copies, and returns the exit code.
+fn conclude(attempts: &[Attempt], runs: usize, code: u8, args: &RunArgs) -> u8 {
     let mut problems = Vec::new();
-    if copies.iter().any(|(_, _, path)| output::is_standard(path)) {
-        // Standard output is taken: what reads it wants nothing but the record.
-        output::tell(&verdict);
-    } else {
-        problems.extend(output::print(&verdict).err().map(CommandError::Print));
+    if runs > 1 {
+        problems.extend(show(args, |style| runs::terminal(attempts, runs, style)));
     }
-    for (_, format, path) in copies {
-        problems.extend(report::write(&finished.record, format, path).err());
+    problems.extend(copies::write(attempts, runs, args));
+    if attempts.len() < runs && code != exit::INTERRUPTED && !args.quiet {
+        output::tell("stopped at the first seed that did not pass; --keep-going runs them all\n");
     }
-    problems.iter().fold(finished.exit_code, |code, problem| {
+    problems.iter().fold(code, |code, problem| {
         diagnose::show(problem);
         exit::worse(code, problem.exit_code())
     })
 }
 
-/// Runs to the end. The first signal asks the run to end early and report; the second drops it,
-/// which still stops a private server; then there is no result.
-async fn supervise(
-    options: RunOptions,
-    reporter: &mut Reporter,
-    signals: &mut Signals,
-) -> Option<Result<Finished, RunError>> {
-    let (trigger, interrupt) = Interrupt::new();
-    let quiet = matches!(reporter, Reporter::Quiet);
-    let tell = |text| {
-        if !quiet {
-            output::tell(text);
-        }
-    };
-    let mut sink = |news| reporter.on(&news);
-    let mut run = Box::pin(execute(options, &mut sink, interrupt));
-    tokio::select! {
-        finished = &mut run => return Some(finished),
-        () = signals.next() => trigger.trigger(),
-    }
-    tell("\ninterrupted: healing, stopping and reporting; once more to skip the report\n");
-    tokio::select! {
-        finished = run => return Some(finished),
-        () = signals.next() => {}
-    }
-    // The run is dropped by now, and with it what it had started.
-    tell("stopped without a report\n");
-    None
-}
-
-/// Waits for the end of a server that was half started, or half stopped, when its run was given up.
-async fn settle(reporter: &mut Reporter, signals: &mut Signals) {
-    if tokio::time::timeout(SETTLE_SILENTLY, settled())
-        .await
-        .is_ok()
-    {
-        return;
-    }
-    reporter.say("removing what was begun; once more to leave that to the next run");
-    tokio::select! {
-        () = settled() => {}
-        () = signals.next() => {}
-    }
+/// The seeds of the runs, the first one given or new.
+fn seeds(args: &RunArgs) -> Vec<u64> {
+    let first = args.seed.unwrap_or_else(fresh_seed);
+    (0..args.seeds)
+        .map(|n| first.wrapping_add(n.into()))
+        .collect()
 }
 
 fn postgres(args: &RunArgs) -> Result<PostgresChoice, CommandError> {
@@ -292,113 +223,9 @@ fn fit(scenario: Scenario, args: &RunArgs) -> Result<(Scenario, Vec<String>), Co
     Ok((scenario, note.into_iter().collect()))
 }
 
-/// The copies that were asked for: flag, format and file.
-fn copies(args: &RunArgs) -> Vec<(&'static str, Format, &Path)> {
-    let flags = [
-        ("json", Format::Json, &args.json),
-        ("junit", Format::Junit, &args.junit),
-        ("md", Format::Md, &args.md),
-    ];
-    flags
-        .into_iter()
-        .filter_map(|(flag, format, path)| Some((flag, format, path.as_deref()?)))
-        .collect()
-}
-
-fn check_copies(args: &RunArgs, runs: usize) -> Result<(), CommandError> {
-    let copies = copies(args);
-    if let Some((flag, _, _)) = copies.first()
-        && runs > 1
-    {
-        return Err(CommandError::OneFileForMany { flag, runs });
-    }
-    let mut standard = copies
-        .iter()
-        .filter(|(_, _, path)| output::is_standard(path));
-    if let (Some((first, _, _)), Some((second, _, _))) = (standard.next(), standard.next()) {
-        return Err(CommandError::TwoToStandardOutput { first, second });
-    }
-    for (flag, _, path) in copies {
-        try_writing(path, &args.out).map_err(|source| CommandError::Copy {
-            flag,
-            path: path.to_owned(),
-            source,
-        })?;
-    }
-    Ok(())
-}
-
-/// Finds out whether a file can be written, and leaves everything as it was. The run itself
-/// makes the folder `made` and those above it.
-fn try_writing(path: &Path, made: &Path) -> io::Result<()> {
-    if output::is_standard(path) {
-        return Ok(());
-    }
-    match fs::metadata(path) {
-        Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-        Ok(there) if there.is_file() => File::options().write(true).open(path).map(drop),
-        // Opening a pipe would wait for its reader.
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Err(_) => match File::create_new(path) {
-            Ok(_) => fs::remove_file(path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let path = std::path::absolute(path)?;
-                let made = std::path::absolute(made)?;
-                let comes = path.parent().is_some_and(|parent| made.starts_with(parent));
-                if comes { Ok(()) } else { Err(error) }
-            }
-            Err(error) => Err(error),
-        },
-    }
-}
-
 fn names(asked: &[Asked]) -> String {
     let names: Vec<_> = asked.iter().map(|a| a.scenario.name.as_str()).collect();
     names.join(", ")
-}
-
-/// Returns the command that does the same run again, without a password.
-fn replay_command(what: &str, seed: u64, args: &RunArgs, postgres: &PostgresChoice) -> String {
-    let mut words = vec!["poolproof".to_owned(), what.to_owned()];
-    words.push(format!("--seed {seed}"));
-    if args.subject.name() != "poolproof" {
-        words.push(format!("--subject {}", args.subject));
-    }
-    if let Some(duration) = args.duration {
-        words.push(format!("--duration {}", duration_word(duration)));
-    }
-    if let PostgresChoice::Url(_) = postgres {
-        // A URL may hold a password in more than one place, so a replay reads it from outside.
-        words.push("--postgres env".to_owned());
-    }
-    if let Some(name) = &args.confirm_database {
-        words.push(format!(
-            "--allow-remote --confirm-database {}",
-            shell_word(name)
-        ));
-    }
-    words.join(" ")
-}
-
-/// Writes a duration as the command line reads it.
-pub(super) fn duration_word(duration: Duration) -> String {
-    let micros = duration.as_micros();
-    match (micros % 1_000_000, micros % 1_000) {
-        (0, _) => format!("{}s", micros / 1_000_000),
-        (_, 0) => format!("{}ms", micros / 1_000),
-        _ => format!("{micros}us"),
-    }
-}
-
-/// Quotes a word for a POSIX shell where it needs that.
-fn shell_word(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,=".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }
 
 /// Six digits of the clock: short enough to read out, different from run to run.

@@ -156,6 +156,11 @@ fn after_the_death_of_the_server() {
 
     let partial = place.partial_report();
     assert!(partial.starts_with("the server died "), "{partial}");
+    // What is read first says what the exit code says.
+    assert!(stdout.starts_with("! SERVER LOST"), "{stdout}");
+    let record = place.record();
+    assert_eq!(record["verdict"], "inconclusive");
+    assert_eq!(record["run"]["cut_short"], "server-lost");
     // The cause, and where to read on: the server's log would go with the cluster.
     assert!(stdout.contains("SIGKILL"), "{stdout}");
     assert!(stdout.contains("server.log"), "{stdout}");

@@ -10,9 +10,9 @@ use poolproof_oracle::{
     GuaranteeResult, GuaranteeStatus, OpCounts, OpRecord, Outcome, Verdict,
 };
 use poolproof_report::{
-    Connections, Environment, ErrorCount, FaultReport, HistogramRecord, Latencies, LoadInfo,
-    ObjectiveResult, PhaseSpan, PoolSettings, Record, RunInfo, SCHEMA_ID, SubjectRecord, Tool,
-    timeline,
+    Connections, CutShort, Environment, ErrorCount, FaultReport, HistogramRecord, Latencies,
+    LoadInfo, ObjectiveResult, PhaseSpan, PoolSettings, Record, RunInfo, SCHEMA_ID, SubjectRecord,
+    Tool, timeline,
 };
 
 use crate::model::{END, RESET_AT, SECOND, TERMINATED_AT, TIMEOUT, history, samples};
@@ -210,6 +210,7 @@ fn run_info() -> RunInfo {
         duration_us: END,
         quiescence_us: Some(212_000),
         partial: None,
+        cut_short: None,
         replay: "poolproof run scenarios/quickstart.toml --subject poolproof --seed 42".into(),
         schedule_sha256: "9f2c1d7be03a5f6c8d41e0b7a2935c6f1e84d7093ab26c5df8701e94b3a6d2c5".into(),
         scenario_sha256: "51b0c7e2f98a4d36be10957cd2f3a8840e6b19c7d5a2f3e4881c06b7d9e0f1a3".into(),
@@ -416,6 +417,7 @@ pub(crate) fn partial() -> Record {
     let mut record = passed();
     record.verdict = Verdict::Inconclusive;
     record.run.partial = Some("interrupted by Ctrl-C at 9.2 s".into());
+    record.run.cut_short = Some(CutShort::Interrupted);
     record.run.quiescence_us = None;
     record.run.duration_us = 9_200_000;
     record.verdict_reasons = vec!["interrupted by Ctrl-C at 9.2 s".into()];
@@ -449,5 +451,12 @@ pub(crate) fn empty() -> Record {
     record.phases.clear();
     record.run.notes.clear();
     record.run.title.clear();
+    record
+}
+
+/// The passed run under another seed.
+pub(crate) fn with_seed(seed: u64) -> Record {
+    let mut record = passed();
+    record.run.seed = seed;
     record
 }

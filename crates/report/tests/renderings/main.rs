@@ -7,10 +7,14 @@ mod demo;
 #[cfg(test)]
 mod extremes;
 #[cfg(test)]
+mod junit;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod page;
 #[cfg(test)]
 mod record;
+#[cfg(test)]
+mod runs;
 #[cfg(test)]
 mod text;

@@ -1,6 +1,6 @@
 //! Terminal, Markdown and JUnit, as they come out for each kind of run.
 
-use poolproof_report::{Color, MAX_LINES, Record, TerminalStyle, junit, markdown, terminal};
+use poolproof_report::{Color, CutShort, Record, TerminalStyle, markdown, terminal};
 
 use crate::{demo, extremes};
 
@@ -9,7 +9,7 @@ const PLAIN: TerminalStyle = TerminalStyle {
     width: 100,
 };
 
-fn all() -> Vec<Record> {
+pub(crate) fn all() -> Vec<Record> {
     vec![
         demo::passed(),
         demo::failed(),
@@ -125,16 +125,99 @@ fn commits_in_doubt_are_told_by_their_cause() {
 }
 
 #[test]
-fn terminal_never_takes_more_than_its_lines_and_its_width() {
+fn terminal_never_takes_more_than_a_screen_and_its_width() {
     for record in all().into_iter().chain((0..8).map(extremes::broken)) {
         for width in [20, 80, 100] {
             let text = terminal(&record, TerminalStyle { width, ..PLAIN });
-            assert!(text.lines().count() <= MAX_LINES, "{text}");
+            // Whatever a record holds; a real one takes a dozen.
+            assert!(text.lines().count() <= 200, "{text}");
             assert!(text.ends_with('\n'));
             for line in text.lines().filter(|line| !line.starts_with("  replay")) {
                 assert!(line.chars().count() <= width.max(64), "{line}");
             }
         }
+    }
+}
+
+/// Goal: on a narrow terminal nothing is lost and no word is broken. Method: the words of a wide
+/// one, in their order.
+#[test]
+fn what_does_not_fit_into_a_line_goes_on_in_the_next() {
+    let words = |record: &Record, width| -> Vec<String> {
+        let text = terminal(record, TerminalStyle { width, ..PLAIN });
+        let words = text.split(|c: char| c.is_whitespace() || c == ':' || c == '·');
+        let words = words.filter(|word| !word.is_empty());
+        words.map(str::to_owned).collect()
+    };
+    for mut record in [
+        demo::passed(),
+        demo::failed(),
+        demo::invalid(),
+        demo::partial(),
+    ] {
+        // They stand on a line of their own or not, as there is room.
+        record.commits_in_doubt.clear();
+        let narrow = words(&record, 80);
+        assert!(!narrow.iter().any(|word| word.contains('…')), "{narrow:?}");
+        assert_eq!(narrow, words(&record, 4_000));
+    }
+}
+
+#[test]
+fn an_item_begins_a_line_after_one_that_took_several() {
+    let mut record = demo::passed();
+    let long = "the generator lagged by 325.631 ms at p99, so no time that it took can be trusted";
+    for name in ["reset", "silence"] {
+        let mut objective = record.objectives[0].clone();
+        objective.name = name.into();
+        objective.summary = long.into();
+        record.objectives.push(objective);
+    }
+    let text = terminal(&record, TerminalStyle { width: 80, ..PLAIN });
+    let lines = text
+        .lines()
+        .skip_while(|line| !line.starts_with("  objectives"));
+    let lines: Vec<&str> = lines.take(5).collect();
+    assert_eq!(
+        lines,
+        [
+            "  objectives  ✓ held recovery: every fault recovered within 5 s (slowest: 2.8 s)",
+            "              ✓ held reset: the generator lagged by 325.631 ms at p99, so no",
+            "              time that it took can be trusted",
+            "              ✓ held silence: the generator lagged by 325.631 ms at p99, so no",
+            "              time that it took can be trusted",
+        ]
+    );
+}
+
+#[test]
+fn terminal_tells_a_violation_in_80_columns() {
+    let narrow = TerminalStyle { width: 80, ..PLAIN };
+    insta::assert_snapshot!(terminal(&demo::failed(), narrow));
+}
+
+/// Goal: what a reader sees first is what the exit code says.
+#[test]
+fn the_headline_says_what_the_exit_code_says() {
+    let (user, server) = (Some(CutShort::Interrupted), Some(CutShort::ServerLost));
+    for (record, cut_short, exit_code, headline) in [
+        (demo::passed(), None, 0, "✓ PASS"),
+        (demo::failed(), None, 1, "✗ FAIL"),
+        (demo::empty(), None, 4, "? INCONCLUSIVE"),
+        (demo::invalid(), None, 5, "! INVALID"),
+        (demo::partial(), user, 130, "! INTERRUPTED"),
+        (demo::partial(), server, 3, "! SERVER LOST"),
+        // What was found broken before is broken.
+        (demo::failed(), server, 1, "✗ FAIL"),
+        (demo::failed(), user, 130, "✗ FAIL"),
+    ] {
+        let mut record = record;
+        record.run.cut_short = cut_short;
+        assert_eq!(record.exit_code(), exit_code, "{headline}");
+        let text = terminal(&record, PLAIN);
+        assert!(text.starts_with(headline), "{text}");
+        let text = markdown(&record);
+        assert!(text.starts_with(&format!("## {headline}")), "{text}");
     }
 }
 
@@ -159,29 +242,13 @@ fn terminal_says_the_same_without_colour() {
 }
 
 #[test]
-fn findings_that_do_not_fit_are_counted() {
-    let mut record = extremes::all_broken();
-    record.commits_in_doubt = demo::passed_without_recovery().commits_in_doubt;
-    // Where lines are short, findings come before the rest of operations and faults.
-    for width in [80, 100] {
-        let text = terminal(&record, TerminalStyle { width, ..PLAIN });
-        assert_eq!(text.lines().count(), MAX_LINES);
-        assert!(text.contains("8 more in the report"), "{text}");
-        assert!(text.contains("✗ violated  L1"), "{text}");
-        assert!(text.contains("in doubt: 3 by"), "{text}");
-    }
-}
-
-#[test]
-fn two_findings_come_before_the_details_of_commits_in_doubt() {
-    let mut record = demo::invalid();
-    record.commits_in_doubt = demo::passed_without_recovery().commits_in_doubt;
-    record.verdict_reasons.push("one reason more".into());
-    let text = terminal(&record, TerminalStyle { width: 80, ..PLAIN });
-    assert_eq!(text.lines().count(), MAX_LINES);
-    for told in ["  not valid  ", "  because  ", "2 more in the report"] {
-        assert!(text.contains(told), "{text}");
-    }
+fn findings_beyond_the_first_are_counted() {
+    let text = terminal(&extremes::all_broken(), PLAIN);
+    assert!(text.contains("✗ violated  L1"), "{text}");
+    assert!(
+        text.contains("  …           3 more in the report"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -238,46 +305,4 @@ fn hostile_text_is_inert_in_markdown() {
         assert!(!prose.contains(active), "{active}");
     }
     assert!(prose.contains("&lt;script&gt;"));
-}
-
-#[test]
-fn junit_tells_a_violation() {
-    insta::assert_snapshot!(junit(&demo::failed()).unwrap());
-}
-
-#[test]
-fn junit_tells_why_a_run_is_invalid() {
-    insta::assert_snapshot!(junit(&demo::invalid()).unwrap());
-}
-
-#[test]
-fn junit_counts_one_case_per_guarantee_fault_and_objective() {
-    // With one more for the run as a whole.
-    for (record, tests, failures, errors, skipped) in [
-        (demo::passed(), 14, 0, 0, 0),
-        (demo::failed(), 14, 3, 0, 1),
-        (demo::invalid(), 14, 0, 2, 2),
-        (demo::partial(), 12, 0, 1, 3),
-        (demo::empty(), 1, 0, 0, 1),
-    ] {
-        let xml = junit(&record).unwrap();
-        let report = quick_junit::Report::deserialize_from_str(&xml).unwrap();
-        let suite = &report.test_suites[0];
-        let found = (suite.tests, suite.failures, suite.errors, suite.skipped);
-        assert_eq!(
-            found,
-            (tests, failures, errors, skipped),
-            "{}",
-            record.verdict
-        );
-    }
-}
-
-#[test]
-fn junit_survives_every_record() {
-    for record in all() {
-        let xml = junit(&record).unwrap();
-        let report = quick_junit::Report::deserialize_from_str(&xml).unwrap();
-        assert_eq!(report.test_suites.len(), 1);
-    }
 }

@@ -20,6 +20,7 @@ const KINDS: Choices<&str> = Choices {
     words: &[
         ("latency", "latency"),
         ("bandwidth", "bandwidth"),
+        ("stall", "stall"),
         ("silence", "silence"),
         ("down", "down"),
         ("reset", "reset"),
@@ -34,7 +35,8 @@ const KINDS: Choices<&str> = Choices {
         ("disconnect", "reset"),
         ("delay", "latency"),
         ("slow", "latency"),
-        ("stall", "bandwidth"),
+        ("freeze", "stall"),
+        ("hang", "stall"),
         ("kill", "terminate-backend"),
         ("kill-backend", "terminate-backend"),
         ("terminate", "terminate-backend"),
@@ -101,7 +103,7 @@ fn window(
     kind: &str,
     lasts: Option<Found<Duration>>,
 ) -> Option<Option<Found<Duration>>> {
-    if matches!(kind, "latency" | "bandwidth" | "silence" | "down") {
+    if matches!(kind, "latency" | "bandwidth" | "stall" | "silence" | "down") {
         section.require("for", "for = \"3s\"");
         return lasts.map(Some);
     }
@@ -141,6 +143,7 @@ fn fault_kind(section: &Section<'_>, word: &str) -> Option<FaultKind> {
             let rate_kb_s = section.count("rate", 0)?.value;
             Some(FaultKind::Bandwidth { rate_kb_s })
         }
+        "stall" => Some(FaultKind::Bandwidth { rate_kb_s: 0 }),
         "silence" => Some(FaultKind::Silence),
         "down" => Some(FaultKind::Down),
         "reset" => {

@@ -180,9 +180,9 @@ const MISTAKES: &[Mistake] = &[
     ("commit = 80", "comit = 80", "unknown key `comit` in [load.endings]", "comit", "did you mean `commit`?"),
     ("\"poisson\" ", "\"poison\" ", "unknown arrival process `poison`", "\"poison\"", "did you mean `poisson`? There are `poisson`, `uniform`"),
     ("\"bank\"", "\"bnak\"", "unknown workload `bnak`", "\"bnak\"", "did you mean `bank`? There are `bank`, `write-set`"),
-    ("\"latency\" ", "\"latncy\" ", "unknown kind of fault `latncy`", "\"latncy\"", "did you mean `latency`? There are `latency`, `bandwidth`, `silence`, `down`, `reset`, `terminate-backend`"),
-    ("\"latency\" ", "\"slicer\" ", "unknown kind of fault `slicer`", "\"slicer\"", "there are `latency`, `bandwidth`, `silence`, `down`, `reset`, `terminate-backend`"),
-    ("name = \"reset\"\nkind = \"reset\"", "name = \"reset\"\nkind = \"reset_peer\"", "unknown kind of fault `reset_peer`", "\"reset_peer\"", "did you mean `reset`? There are `latency`, `bandwidth`, `silence`, `down`, `reset`, `terminate-backend`"),
+    ("\"latency\" ", "\"latncy\" ", "unknown kind of fault `latncy`", "\"latncy\"", "did you mean `latency`? There are `latency`, `bandwidth`, `stall`, `silence`, `down`, `reset`, `terminate-backend`"),
+    ("\"latency\" ", "\"slicer\" ", "unknown kind of fault `slicer`", "\"slicer\"", "there are `latency`, `bandwidth`, `stall`, `silence`, `down`, `reset`, `terminate-backend`"),
+    ("name = \"reset\"\nkind = \"reset\"", "name = \"reset\"\nkind = \"reset_peer\"", "unknown kind of fault `reset_peer`", "\"reset_peer\"", "did you mean `reset`? There are `latency`, `bandwidth`, `stall`, `silence`, `down`, `reset`, `terminate-backend`"),
     ("\"in-transaction\"", "\"intransaction\"", "unknown target `intransaction`", "\"intransaction\"", "did you mean `in-transaction`? There are `in-transaction`, `idle`, `any`"),
     ("name = \"quickstart\"", "name = \"Quick Start\"", "\"Quick Start\" cannot be a scenario's name", "\"Quick Start\"", "use up to 64 lowercase letters, digits, `-` and `_`; `latest` is taken"),
     ("tables = 3", "tables = 3\naccounts = 3", "unknown key `accounts` in [[load.workload]]", "accounts", "`accounts` belongs to the workload `bank`"),
@@ -438,6 +438,25 @@ fn a_pool_larger_than_its_server_is_remarked_upon() {
              uses; the private server has 60"
         ]
     );
+}
+
+#[test]
+fn a_stall_is_a_bandwidth_of_nothing() {
+    let slow = "kind = \"latency\"         # a round trip takes that much longer: half on the way \
+                there, half back";
+    assert!(QUICKSTART.contains(slow));
+    let parameters = "latency = \"40ms\"\njitter = \"10ms\"\n";
+    for (text, word) in [
+        ("kind = \"stall\"", "stall"),
+        ("kind = \"bandwidth\"\nrate = 0", "stall"),
+        ("kind = \"bandwidth\"\nrate = 7", "bandwidth"),
+    ] {
+        let text = QUICKSTART.replace(slow, text).replace(parameters, "");
+        let kind = Scenario::parse("test.toml", &text).unwrap().faults[0].kind;
+        assert_eq!(kind.word(), word);
+        let stalls = kind == FaultKind::Bandwidth { rate_kb_s: 0 };
+        assert_eq!(stalls, word == "stall");
+    }
 }
 
 #[test]

@@ -1,0 +1,55 @@
+//! The command that does a run again.
+
+use std::time::Duration;
+
+use poolproof_run::PostgresChoice;
+
+use crate::args::RunArgs;
+
+/// Returns the command that does the same run again, without a password.
+pub(super) fn replay_command(
+    what: &str,
+    seed: u64,
+    args: &RunArgs,
+    postgres: &PostgresChoice,
+) -> String {
+    let mut words = vec!["poolproof".to_owned(), what.to_owned()];
+    words.push(format!("--seed {seed}"));
+    if args.subject.name() != "poolproof" {
+        words.push(format!("--subject {}", args.subject));
+    }
+    if let Some(duration) = args.duration {
+        words.push(format!("--duration {}", duration_word(duration)));
+    }
+    if let PostgresChoice::Url(_) = postgres {
+        // A URL may hold a password in more than one place, so a replay reads it from outside.
+        words.push("--postgres env".to_owned());
+    }
+    if let Some(name) = &args.confirm_database {
+        words.push(format!(
+            "--allow-remote --confirm-database {}",
+            shell_word(name)
+        ));
+    }
+    words.join(" ")
+}
+
+/// Writes a duration as the command line reads it.
+pub(crate) fn duration_word(duration: Duration) -> String {
+    let micros = duration.as_micros();
+    match (micros % 1_000_000, micros % 1_000) {
+        (0, _) => format!("{}s", micros / 1_000_000),
+        (_, 0) => format!("{}ms", micros / 1_000),
+        _ => format!("{micros}us"),
+    }
+}
+
+/// Quotes a word for a POSIX shell where it needs that.
+pub(super) fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
