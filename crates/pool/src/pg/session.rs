@@ -46,6 +46,9 @@ pub struct Session {
     pub(super) reaped: Option<Reaped>,
     /// Whether a transaction may have been left open on the raw connection.
     pub(super) raw_used: bool,
+    /// Whether what sqlx remembers of prepared statements is out of date once the statement in flight is
+    /// answered.
+    pub(super) outdated: bool,
 }
 
 /// How deep in transactions the server is, as far as this session has seen.
@@ -71,6 +74,7 @@ impl From<Lease<PgConnector>> for Session {
             doomed: None,
             reaped: None,
             raw_used: base >= Fate::Reset,
+            outdated: false,
         }
     }
 }
