@@ -9,7 +9,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, RawSql, Row, raw_sql};
 
 use super::ABORTED;
-use super::error::{is_notification, sqlstate};
+use super::error::{is_about_connections, is_notification, sqlstate};
 use super::settings::SessionConfig;
 use super::track::Track;
 
@@ -234,6 +234,9 @@ impl PgConn {
         match self.connection.fetch_all(sql).await {
             // A ping reads on to the end of the answer, past all that comes unasked, and finds the errors.
             Err(cause) if is_notification(&cause) => self.connection.ping().await.map(|()| None),
+            Err(cause) if is_about_connections(&cause) => {
+                self.connection.ping().await.and(Err(cause))
+            }
             answer => answer.map(Some),
         }
     }

@@ -356,6 +356,14 @@ pub(crate) fn is_stale(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Returns whether the error is of a class about connections. It may be a pooler's that has lost the server,
+/// whatever severity it gives it: only an answer shows that the connection lives.
+pub(crate) fn is_about_connections(error: &sqlx::Error) -> bool {
+    sqlstate(error).is_some_and(|code| {
+        code.starts_with("08") || ErrorKind::of_sqlstate(&code) == ErrorKind::Connection
+    })
+}
+
 /// Returns whether sqlx met a notification where it looked for an answer.
 pub(crate) fn is_notification(error: &sqlx::Error) -> bool {
     // sqlx tells so by nothing but its text.

@@ -28,7 +28,8 @@ use crate::span::OutcomeSpan;
 /// - one that broke is closed, and every connection as old as it is replaced before it is used.
 ///
 /// Statements can be anything that sqlx executes: `sqlx::query` (prepared), a `&'static str` or
-/// `sqlx::raw_sql` (the simple protocol).
+/// `sqlx::raw_sql` (the simple protocol). Refused are those that control transactions, LISTEN, and COPY from
+/// STDIN or to STDOUT.
 #[derive(Debug)]
 pub struct Session {
     pub(super) lease: Lease<PgConnector>,

@@ -10,7 +10,8 @@ use sqlx::{Arguments, Connection, Execute, Executor, Postgres, RawSql, SqlStr};
 use super::ABORTED;
 use super::control::{self, Effect};
 use super::error::{
-    QueryError, is_connection_error, is_notification, is_stale, leaves_connection_known, sqlstate,
+    QueryError, is_about_connections, is_connection_error, is_notification, is_stale,
+    leaves_connection_known, sqlstate,
 };
 use super::session::{Scope, Session};
 use super::settings::ResetMode;
@@ -80,8 +81,11 @@ impl Session {
     /// Learns what an error leaves open, and forgets what made it.
     async fn settle<T>(&mut self, mut result: sqlx::Result<T>) -> sqlx::Result<T> {
         let connection = self.lease.tracked().tracked();
-        if result.as_ref().is_err_and(is_notification) {
-            // The statement's own error, if any, is in the rest of the answer.
+        // The statement's own error may be behind a notification; and a pooler's may be followed by nothing.
+        if result
+            .as_ref()
+            .is_err_and(|cause| is_notification(cause) || is_about_connections(cause))
+        {
             result = connection.ping().await.and(result);
         }
         if std::mem::take(&mut self.outdated) || result.as_ref().is_err_and(is_stale) {
