@@ -2,6 +2,7 @@
 
 mod commit;
 mod conn;
+mod connect;
 mod control;
 mod deadline;
 mod error;
@@ -146,7 +147,11 @@ impl PgConnector {
             Some(socket) => format!("{} for {database}", socket.display()),
             None => format!("{}:{}/{database}", options.get_host(), options.get_port()),
         };
-        let text = format!("could not connect to {text}: {cause}");
+        let file = match connect::is_unreadable_file(&cause, options) {
+            true => "the file of sslrootcert, sslcert or sslkey cannot be read: ",
+            false => "",
+        };
+        let text = format!("could not connect to {text}: {file}{cause}");
         sqlx::Error::Io(io::Error::new(cause.kind(), text))
     }
 
@@ -198,10 +203,10 @@ impl Connector for PgConnector {
 
     async fn connect(&self) -> Result<PgConn, sqlx::Error> {
         let connection = match &self.tag {
-            None => self.options.connect().await,
+            None => connect::open(&self.options).await,
             Some(tag) => {
                 let options = self.options.clone().application_name(&tag.next());
-                options.connect().await
+                connect::open(&options).await
             }
         };
         let connection = connection.map_err(|cause| self.unreachable(cause))?;
@@ -240,15 +245,7 @@ impl Connector for PgConnector {
     }
 
     fn is_permanent(&self, error: &sqlx::Error) -> bool {
-        match error {
-            sqlx::Error::Database(error) => matches!(
-                error.code().as_deref(),
-                // Wrong password, not authorised, no such database.
-                Some("28P01" | "28000" | "3D000")
-            ),
-            sqlx::Error::Configuration(_) => true,
-            _ => false,
-        }
+        connect::is_permanent(error, &self.options)
     }
 }
 
@@ -306,13 +303,19 @@ impl Pool<PgConnector> {
 mod tests {
     use super::*;
 
-    /// A wrong password and a missing database are in `tests/postgres`.
     #[test]
-    fn settings_that_no_server_can_do_anything_with_are_not_tried_again() {
-        let connector = PgConnector::new(PgConnectOptions::new_without_pgpass());
-        let wrong = sqlx::Error::Configuration("no such certificate".into());
-        assert!(connector.is_permanent(&wrong));
-        assert!(!connector.is_permanent(&sqlx::Error::WorkerCrashed));
+    fn a_file_that_cannot_be_read_is_told_from_a_server_that_cannot_be_reached() {
+        let options = PgConnectOptions::new_without_pgpass();
+        let connector = PgConnector::new(options.host("db.shop").database("shop"));
+        let told = |kind: io::ErrorKind| {
+            let cause = connector.unreachable(sqlx::Error::Io(kind.into()));
+            cause.to_string()
+        };
+        let missing = told(io::ErrorKind::NotFound);
+        assert!(missing.contains("sslrootcert"), "{missing}");
+        let refused = told(io::ErrorKind::ConnectionRefused);
+        assert!(refused.contains("to db.shop:5432/shop: "), "{refused}");
+        assert!(!refused.contains("sslrootcert"), "{refused}");
     }
 
     #[test]

@@ -12,6 +12,8 @@ mod support;
 mod abandoned;
 #[path = "postgres/blocking.rs"]
 mod blocking;
+#[path = "postgres/caches.rs"]
+mod caches;
 #[path = "postgres/cancellation.rs"]
 mod cancellation;
 #[path = "postgres/clean.rs"]
@@ -22,6 +24,10 @@ mod commit;
 mod connecting;
 #[path = "postgres/life.rs"]
 mod life;
+#[path = "postgres/mistakes.rs"]
+mod mistakes;
+#[path = "postgres/notifications.rs"]
+mod notifications;
 #[path = "postgres/operations.rs"]
 mod operations;
 #[path = "postgres/options.rs"]

@@ -16,6 +16,9 @@ pub enum ErrorKind {
     Connection,
     /// The server lacks memory, disk or connections (class 53).
     Resource,
+    /// What the connection remembered of a table or type is out of date (0A000, 26000, …). It is forgotten
+    /// by now.
+    Stale,
     /// A value exists already (23505).
     Unique,
     /// A row refers to none, or is referred to (23503, 23001).
@@ -35,7 +38,8 @@ pub enum ErrorKind {
     /// A wrong type, or a value that does not fit its type (42804, class 22, decoding).
     Type,
     /// The statement is refused: for lack of a privilege, by another rule of class 42, in a read-only
-    /// transaction, or by the session because it controls transactions.
+    /// transaction, for too few or too many values (08P01), or by the session because it controls
+    /// transactions, listens, or copies from or to the client.
     Refused,
     /// A row was expected and there is none.
     NoRows,
@@ -58,7 +62,8 @@ pub enum ErrorKind {
     Closed,
     /// The pool is paused.
     Paused,
-    /// COMMIT was written and its result is unknown.
+    /// COMMIT was written and its result is unknown, or the answer to a statement outside any transaction
+    /// is lost.
     Ambiguous,
     /// The transaction was rolled back although its caller wanted to commit.
     RolledBack,
@@ -96,11 +101,12 @@ pub enum Category {
 
 impl ErrorKind {
     /// All kinds.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Serialization,
         Self::Deadlock,
         Self::Connection,
         Self::Resource,
+        Self::Stale,
         Self::Unique,
         Self::ForeignKey,
         Self::NotNull,
@@ -143,7 +149,8 @@ impl ErrorKind {
             "42P01" | "42703" | "42883" | "42704" | "42P02" | "3F000" | "3D000" | "26000"
             | "34000" => Self::UndefinedObject,
             "42804" | "42846" | "42P18" => Self::Type,
-            "25006" => Self::Refused,
+            // A protocol violation is mostly a value too few or too many.
+            "25006" | "08P01" => Self::Refused,
             "P0002" => Self::NoRows,
             "P0003" | "21000" => Self::TooManyRows,
             "57014" | "55P03" => Self::Canceled,
@@ -187,7 +194,7 @@ impl ErrorKind {
             }
             Self::Ambiguous => Category::Ambiguous,
             Self::RolledBack => Category::RolledBack,
-            Self::Canceled | Self::Other => Category::Other,
+            Self::Stale | Self::Canceled | Self::Other => Category::Other,
         }
     }
 
@@ -200,7 +207,7 @@ impl ErrorKind {
     pub fn is_retryable(self) -> bool {
         matches!(
             self,
-            Self::Serialization | Self::Deadlock | Self::Connection | Self::Resource
+            Self::Serialization | Self::Deadlock | Self::Connection | Self::Resource | Self::Stale
         )
     }
 
@@ -212,7 +219,7 @@ impl ErrorKind {
                 "Somebody else changed the same data at the same moment. Please try again."
             }
             Self::Connection => "We were interrupted. Please check what was saved, and try again.",
-            Self::Resource | Self::RolledBack => {
+            Self::Resource | Self::Stale | Self::RolledBack => {
                 "Your change was not saved. Please try again in a moment."
             }
             Self::Unique => "This exists already. Please choose another value.",
@@ -255,6 +262,7 @@ impl ErrorKind {
             Self::Deadlock => "deadlock",
             Self::Connection => "connection",
             Self::Resource => "resource",
+            Self::Stale => "stale",
             Self::Unique => "unique",
             Self::ForeignKey => "foreign-key",
             Self::NotNull => "not-null",

@@ -1,14 +1,14 @@
 //! How a session's transactions begin and end.
 
 use sqlx::postgres::PgRow;
-use sqlx::{Executor, Row, raw_sql};
+use sqlx::{Row, raw_sql};
 
 use super::ABORTED;
 use super::conn::Place;
 use super::deadline::Deadline;
 use super::error::{QueryError, TransactionError, sqlstate};
 use super::listing::Reaped;
-use super::options::{PLAIN_BEGIN, TransactionOptions};
+use super::options::{PLAIN_BEGIN, TransactionOptions, XID};
 use super::resolve::InDoubt;
 use super::session::{Scope, Session};
 use super::track::Errand;
@@ -30,14 +30,15 @@ impl Session {
         }
         let sql = options.begin();
         let is_plain = sql.as_str() == PLAIN_BEGIN;
-        let before = self.depart(Errand::Begin)?;
         self.lease.tracked().set_place(Place::Inside);
-        let connection = self.lease.tracked().tracked();
-        let rows = connection.fetch_all(raw_sql(sql)).await;
-        match self.arrive(before, rows) {
-            Ok(rows) => {
+        match self.control_rows(Errand::Begin, raw_sql(sql)).await {
+            Ok(mut rows) => {
                 self.scope = Scope::Inside(0);
                 self.lease.condemn(Fate::Reset);
+                if options.with_xid && rows.is_empty() {
+                    // A notification came in its place; within the transaction none does.
+                    rows = self.control_rows(Errand::Control, raw_sql(XID)).await?;
+                }
                 self.xid = rows.first().map(read_xid).transpose()?;
                 Ok(())
             }

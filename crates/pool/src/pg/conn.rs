@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, raw_sql};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, RawSql, Row, raw_sql};
 
 use super::ABORTED;
-use super::error::sqlstate;
+use super::error::{is_about_connections, is_notification, sqlstate};
 use super::settings::SessionConfig;
 use super::track::Track;
 
@@ -217,10 +217,27 @@ impl PgConn {
         if self.connection.is_in_transaction() {
             return Ok(true);
         }
-        match self.connection.fetch_one(IS_INSIDE).await {
-            Ok(row) => row.try_get(0),
-            Err(cause) if sqlstate(&cause).as_deref() == Some(ABORTED) => Ok(true),
-            Err(cause) => Err(cause),
+        loop {
+            match self.control(raw_sql(IS_INSIDE)).await {
+                Ok(Some(rows)) => return rows.first().map_or(Ok(true), |row| row.try_get(0)),
+                // A notification came instead: only where nothing is open, but ask.
+                Ok(None) => {}
+                Err(cause) if sqlstate(&cause).as_deref() == Some(ABORTED) => return Ok(true),
+                Err(cause) => return Err(cause),
+            }
+        }
+    }
+
+    /// Executes statements of which it counts whether they succeed. Returns none in place of the rows where
+    /// a notification came, which sqlx reads as an answer: they did succeed.
+    pub(super) async fn control(&mut self, sql: RawSql) -> sqlx::Result<Option<Vec<PgRow>>> {
+        match self.connection.fetch_all(sql).await {
+            // A ping reads on to the end of the answer, past all that comes unasked, and finds the errors.
+            Err(cause) if is_notification(&cause) => self.connection.ping().await.map(|()| None),
+            Err(cause) if is_about_connections(&cause) => {
+                self.connection.ping().await.and(Err(cause))
+            }
+            answer => answer.map(Some),
         }
     }
 
@@ -242,7 +259,7 @@ impl PgConn {
         } else {
             raw_sql(RESET)
         };
-        self.connection.execute(reset).await?;
+        self.control(reset).await?;
         self.place = Place::Outside;
         Ok(())
     }

@@ -1,17 +1,23 @@
-//! Looks at SQL text: does it control transactions, and does it leave something behind on the session?
+//! Looks at SQL text: is it refused on a session, and does it leave something behind there?
 //!
 //! A guard against accidents, not a parser: it knows comments, quotes and statement borders, and reads
 //! every text as if `standard_conforming_strings` were on.
 
 /// What a text would do beyond its own transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Effect {
     /// Nothing.
     None,
-    /// It begins or ends a transaction or savepoint; with the keyword.
-    Control(&'static str),
     /// It may leave a setting, a lock, a cursor, a temporary table or the like.
     Residue,
+    /// The same, and the server may forget prepared statements.
+    Forgets,
+    /// It begins or ends a transaction or savepoint; with the keyword.
+    Control(&'static str),
+    /// It listens.
+    Listen,
+    /// It copies from or to the client.
+    ClientCopy,
 }
 
 /// Words that, as the first of a statement, control transactions.
@@ -27,9 +33,7 @@ const CONTROL: [&str; 8] = [
 ];
 
 /// Words that, as the first of a statement, leave something behind.
-const RESIDUE_FIRST: [&str; 7] = [
-    "SET", "RESET", "LISTEN", "DECLARE", "PREPARE", "LOAD", "DISCARD",
-];
+const RESIDUE_FIRST: [&str; 5] = ["SET", "RESET", "DECLARE", "PREPARE", "LOAD"];
 
 /// Words that, anywhere in a statement, leave something behind.
 const RESIDUE_ANYWHERE: [&str; 8] = [
@@ -52,9 +56,10 @@ pub(crate) fn effect(sql: &str) -> Effect {
             Token::Border if statement.body_depth == 0 => statement = Statement::default(),
             Token::Border | Token::Other => {}
             Token::Word(word) => match statement.read(word) {
-                Effect::Control(keyword) => return Effect::Control(keyword),
-                Effect::Residue => effect = Effect::Residue,
-                Effect::None => {}
+                found @ (Effect::None | Effect::Residue | Effect::Forgets) => {
+                    effect = effect.max(found);
+                }
+                refused => return refused,
             },
         }
     }
@@ -96,6 +101,7 @@ struct Statement {
     pending: Option<&'static str>,
     /// Whether it creates a function, whose body may hold `BEGIN ATOMIC … END`.
     creates: bool,
+    copies: bool,
     previous_begin: bool,
     body_depth: usize,
 }
@@ -108,7 +114,14 @@ impl Statement {
             if let Some(keyword) = CONTROL.into_iter().find(|keyword| is(keyword)) {
                 return Effect::Control(keyword);
             }
+            if is("LISTEN") {
+                return Effect::Listen;
+            }
+            if is("DISCARD") || is("DEALLOCATE") {
+                return Effect::Forgets;
+            }
             self.creates = is("CREATE");
+            self.copies = is("COPY");
             self.pending = ["SET", "PREPARE"].into_iter().find(|keyword| is(keyword));
             if self.pending.is_none() && RESIDUE_FIRST.into_iter().any(is) {
                 return Effect::Residue;
@@ -121,6 +134,9 @@ impl Statement {
             };
         }
         self.track_body(word);
+        if self.copies && (is("STDIN") || is("STDOUT")) {
+            return Effect::ClientCopy;
+        }
         if RESIDUE_ANYWHERE.into_iter().any(is) {
             return Effect::Residue;
         }

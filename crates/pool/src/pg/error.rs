@@ -32,6 +32,24 @@ pub enum QueryError {
         /// The word that the statement begins with.
         keyword: &'static str,
     },
+    /// LISTEN: the connection serves others before a notification comes, and what comes unasked stands where
+    /// answers are read. Listen on a connection of your own.
+    #[error("LISTEN is refused; listen on a connection of your own, outside the pool")]
+    Listen,
+    /// COPY with the client as its other end needs [`Session::raw`](super::Session::raw), with sqlx's
+    /// `copy_in_raw` and `copy_out_raw`.
+    #[error(
+        "COPY from STDIN or to STDOUT is refused; use `copy_in_raw` or `copy_out_raw` on `raw`"
+    )]
+    ClientCopy,
+    /// A notification came where the answer to a statement outside any transaction was read, so that the
+    /// answer is lost. The statement may have been executed; the session goes on. None come within a
+    /// transaction; or listen on a connection of your own.
+    #[error(
+        "a notification came where the answer was read; the statement may have been executed: run it in a \
+         transaction, or listen on a connection of your own"
+    )]
+    AnswerLost(#[source] sqlx::Error),
     /// An earlier statement was abandoned or broke the connection: nothing else runs on it, and its
     /// transaction will not commit.
     #[error(
@@ -147,10 +165,21 @@ impl Categorized for sqlx::Error {
         if is_connection_error(self) {
             return ErrorKind::Connection;
         }
+        if is_stale(self) {
+            return ErrorKind::Stale;
+        }
+        if is_notification(self) {
+            return ErrorKind::Ambiguous;
+        }
         match self {
-            Self::Database(error) => error
-                .code()
-                .map_or(ErrorKind::Other, |code| ErrorKind::of_sqlstate(&code)),
+            Self::Database(error) => {
+                let code = error.code();
+                match code.map_or(ErrorKind::Other, |code| ErrorKind::of_sqlstate(&code)) {
+                    // Of another connection, such as a foreign server's: this one lives.
+                    ErrorKind::Connection => ErrorKind::Other,
+                    kind => kind,
+                }
+            }
             Self::ColumnNotFound(_) | Self::ColumnIndexOutOfBounds { .. } => {
                 ErrorKind::UndefinedObject
             }
@@ -182,7 +211,8 @@ impl Categorized for QueryError {
         match self {
             Self::Statement(cause) => cause.kind(),
             Self::Connection(_) => ErrorKind::Connection,
-            Self::TransactionControl { .. } => ErrorKind::Refused,
+            Self::TransactionControl { .. } | Self::Listen | Self::ClientCopy => ErrorKind::Refused,
+            Self::AnswerLost(_) => ErrorKind::Ambiguous,
             Self::RollbackOnly | Self::Poisoned => ErrorKind::RolledBack,
             Self::SerializationFailed { sqlstate } => ErrorKind::of_sqlstate(sqlstate),
             Self::OpenTransaction | Self::Options(_) => ErrorKind::Refused,
@@ -195,6 +225,9 @@ impl Categorized for QueryError {
             Self::Statement(cause) | Self::Connection(cause) => cause.sqlstate(),
             Self::SerializationFailed { sqlstate } => Some(sqlstate.clone()),
             Self::TransactionControl { .. }
+            | Self::Listen
+            | Self::ClientCopy
+            | Self::AnswerLost(_)
             | Self::RollbackOnly
             | Self::Poisoned
             | Self::OpenTransaction
@@ -266,40 +299,75 @@ fn retryable_alone(kind: ErrorKind) -> bool {
     kind != ErrorKind::Connection && kind.is_retryable()
 }
 
-/// Returns whether the connection is gone or cannot be trusted any more.
+/// Returns whether the connection is gone or cannot be trusted any more. An error of the server says so by
+/// its severity: the code may be of another connection, such as a foreign server's, or of a mistake, such
+/// as a value too few (08P01).
 pub(crate) fn is_connection_error(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Protocol(_) => !is_notification(error),
         sqlx::Error::Database(error) => {
-            let fatal = error
-                .try_downcast_ref::<PgDatabaseError>()
-                .is_some_and(|error| {
-                    matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)
-                });
-            fatal
-                || error.code().is_some_and(|code| {
-                    code.starts_with("08") || matches!(&*code, "57P01" | "57P02" | "57P03")
-                })
+            let error = error.try_downcast_ref::<PgDatabaseError>();
+            let severity = error.map(PgDatabaseError::severity);
+            matches!(severity, Some(PgSeverity::Fatal | PgSeverity::Panic))
         }
         _ => false,
     }
 }
 
-/// Returns whether the statement ran to its end or was never sent, so that the connection is where
-/// sqlx believes it to be.
+/// Returns whether the connection is where sqlx believes it to be: the server refused the statement, sqlx
+/// did before it was sent, its answer was read to the end and does not fit, or sqlx reads on to that end
+/// before the next statement.
 pub(crate) fn leaves_connection_known(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::InvalidArgument(_)
         | sqlx::Error::RowNotFound
+        | sqlx::Error::TypeNotFound { .. }
         | sqlx::Error::Encode(_)
+        | sqlx::Error::Decode(_)
         | sqlx::Error::ColumnIndexOutOfBounds { .. }
         | sqlx::Error::ColumnNotFound(_)
         | sqlx::Error::ColumnDecode { .. } => !is_connection_error(error),
         _ => false,
     }
+}
+
+/// Returns whether the statement failed because of what sqlx remembers of the database for this connection,
+/// and the database has changed: prepared statements and the oids of types. The codes alone also tell of
+/// other errors.
+pub(crate) fn is_stale(error: &sqlx::Error) -> bool {
+    let Some(error) = error
+        .as_database_error()
+        .and_then(|error| error.try_downcast_ref::<PgDatabaseError>())
+    else {
+        return false;
+    };
+    match error.code() {
+        // "Cached plan must not change result type", in any language.
+        "0A000" => error.routine() == Some("RevalidateCachedQuery"),
+        // One of sqlx's own names, which no translation changes.
+        "26000" | "42P05" => error.message().contains("\"sqlx_s_"),
+        // A type by its oid, which only a driver remembers. The server does not translate the first.
+        "XX000" => error.message().starts_with("cache lookup failed for type "),
+        "42704" => error.routine() == Some("lookup_type_cache"),
+        _ => false,
+    }
+}
+
+/// Returns whether the error is of a class about connections. It may be a pooler's that has lost the server,
+/// whatever severity it gives it: only an answer shows that the connection lives.
+pub(crate) fn is_about_connections(error: &sqlx::Error) -> bool {
+    sqlstate(error).is_some_and(|code| {
+        code.starts_with("08") || ErrorKind::of_sqlstate(&code) == ErrorKind::Connection
+    })
+}
+
+/// Returns whether sqlx met a notification where it looked for an answer.
+pub(crate) fn is_notification(error: &sqlx::Error) -> bool {
+    // sqlx tells so by nothing but its text.
+    matches!(error, sqlx::Error::Protocol(text) if text.contains("NotificationResponse"))
 }
 
 pub(crate) fn sqlstate(error: &sqlx::Error) -> Option<Cow<'_, str>> {

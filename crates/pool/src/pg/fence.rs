@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, Executor, PgConnection, Row};
+use sqlx::{Connection, Executor, PgConnection, Row};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
 use super::conn::Backend;
+use super::connect;
 
 /// What the server's statistics show as the name of a control connection, whatever the pool's is.
 pub(super) const CONTROL_NAME: &str = "poolproof-control";
@@ -94,7 +95,7 @@ impl Fence {
 
     /// Ends all backends that are wanted by now, until `own` is gone.
     async fn end_all(&self, own: &Enlisted<'_>) -> sqlx::Result<()> {
-        let mut control = self.options.connect().await?;
+        let mut control = connect::open(&self.options).await?;
         let (mut pause, longest) = LOOK_AGAIN;
         loop {
             let wanted = self.lock().clone();

@@ -10,6 +10,9 @@ use super::settings::ServerTimeouts;
 /// Begins a transaction as the server has it by default.
 pub(super) const PLAIN_BEGIN: &str = "BEGIN";
 
+/// Asks for the transaction's id, which gives it one.
+pub(super) const XID: &str = "SELECT pg_current_xact_id()::text";
+
 /// How a transaction runs: plain fields, defaults in [`TransactionOptions::default`].
 ///
 /// Whatever is set goes into the one simple query that begins the transaction: no option costs a round
@@ -101,7 +104,8 @@ impl TransactionOptions {
             write!(sql, "; SET LOCAL {name} = {millis}").expect("bug: writing to a String failed");
         }
         if *with_xid {
-            sql.push_str("; SELECT pg_current_xact_id()::text");
+            sql.push_str("; ");
+            sql.push_str(XID);
         }
         AssertSqlSafe(sql).into_sql_str()
     }

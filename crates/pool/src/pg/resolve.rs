@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use sqlx::{ConnectOptions, Connection, Executor, PgConnection, Row};
+use sqlx::{Connection, Executor, PgConnection, Row};
 use thiserror::Error;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::PgConnector;
 use super::conn::{Asking, Backend, ServerIdentity};
+use super::connect;
 use super::error::{is_connection_error, sqlstate};
 use super::fence::{Living, Manner, control_options, terminate};
 use crate::brief::brief;
@@ -209,7 +210,7 @@ impl InDoubt {
         progress: &mut Progress,
     ) -> Result<Resolution, Failure> {
         let then = self.server.ok_or(ResolveError::Unidentified)?;
-        let mut control = control_options(connector.options()).connect().await?;
+        let mut control = connect::open(&control_options(connector.options())).await?;
         let (_control, now) = Asking::default().identify(&mut control).await?;
         let crashed = then.compare(now)?;
         progress.is_connected = true;

@@ -193,7 +193,8 @@ impl Pool<PgConnector> {
     /// Runs a transaction until it is committed, as long as running it again is safe and can help.
     ///
     /// Run again are serialization failures and deadlocks (class 40), also at COMMIT, a lack of
-    /// resources (class 53), and connections that broke before COMMIT left; and, when no connection can
+    /// resources (class 53), statements that failed because of what sqlx remembered wrongly
+    /// ([`ErrorKind::Stale`]), and connections that broke before COMMIT left; and, when no connection can
     /// be opened, a server that is down, starting up (57P03) or has no slot free (53300). A commit whose
     /// outcome is unknown never is. Before each further attempt there is a pause with full jitter. The
     /// deadline covers acquires, transactions and pauses; what `attempt` does beside its transaction is

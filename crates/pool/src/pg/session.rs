@@ -28,7 +28,8 @@ use crate::span::OutcomeSpan;
 /// - one that broke is closed, and every connection as old as it is replaced before it is used.
 ///
 /// Statements can be anything that sqlx executes: `sqlx::query` (prepared), a `&'static str` or
-/// `sqlx::raw_sql` (the simple protocol).
+/// `sqlx::raw_sql` (the simple protocol). Refused are those that control transactions, LISTEN, and COPY from
+/// STDIN or to STDOUT.
 #[derive(Debug)]
 pub struct Session {
     pub(super) lease: Lease<PgConnector>,
@@ -46,6 +47,9 @@ pub struct Session {
     pub(super) reaped: Option<Reaped>,
     /// Whether a transaction may have been left open on the raw connection.
     pub(super) raw_used: bool,
+    /// Whether what sqlx remembers of prepared statements is out of date once the statement in flight is
+    /// answered.
+    pub(super) outdated: bool,
 }
 
 /// How deep in transactions the server is, as far as this session has seen.
@@ -71,6 +75,7 @@ impl From<Lease<PgConnector>> for Session {
             doomed: None,
             reaped: None,
             raw_used: base >= Fate::Reset,
+            outdated: false,
         }
     }
 }

@@ -5,11 +5,14 @@
 
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgQueryResult, PgRow, PgStatement};
-use sqlx::{Execute, Executor, Postgres, RawSql, SqlStr};
+use sqlx::{Arguments, Connection, Execute, Executor, Postgres, RawSql, SqlStr};
 
 use super::ABORTED;
 use super::control::{self, Effect};
-use super::error::{QueryError, is_connection_error, leaves_connection_known, sqlstate};
+use super::error::{
+    QueryError, is_about_connections, is_connection_error, is_notification, is_stale,
+    leaves_connection_known, sqlstate,
+};
 use super::session::{Scope, Session};
 use super::settings::ResetMode;
 use super::track::Errand;
@@ -24,6 +27,7 @@ impl Session {
         let (statement, before) = self.depart_with(statement)?;
         let connection = self.lease.tracked().tracked();
         let result = connection.execute(statement).await;
+        let result = self.settle(result).await;
         self.arrive(before, result)
     }
 
@@ -34,6 +38,7 @@ impl Session {
         let (statement, before) = self.depart_with(statement)?;
         let connection = self.lease.tracked().tracked();
         let result = connection.fetch_all(statement).await;
+        let result = self.settle(result).await;
         self.arrive(before, result)
     }
 
@@ -44,6 +49,7 @@ impl Session {
         let (statement, before) = self.depart_with(statement)?;
         let connection = self.lease.tracked().tracked();
         let result = connection.fetch_optional(statement).await;
+        let result = self.settle(result).await;
         self.arrive(before, result)
     }
 
@@ -53,10 +59,45 @@ impl Session {
         errand: Errand<'_>,
         sql: RawSql,
     ) -> Result<(), QueryError> {
+        self.control_rows(errand, sql).await.map(drop)
+    }
+
+    /// Does the same, and returns the rows of the answer. There are none where a notification came.
+    pub(super) async fn control_rows(
+        &mut self,
+        errand: Errand<'_>,
+        sql: RawSql,
+    ) -> Result<Vec<PgRow>, QueryError> {
         let before = self.depart(errand)?;
+        let result = self.lease.tracked().control(sql).await;
+        let listens = matches!(result, Ok(None));
+        let rows = self.arrive(before, result.map(Option::unwrap_or_default));
+        if listens {
+            self.unlisten_at_return();
+        }
+        rows
+    }
+
+    /// Learns what an error leaves open, and forgets what made it.
+    async fn settle<T>(&mut self, mut result: sqlx::Result<T>) -> sqlx::Result<T> {
         let connection = self.lease.tracked().tracked();
-        let result = connection.execute(sql).await;
-        self.arrive(before, result.map(drop))
+        // The statement's own error may be behind a notification; and a pooler's may be followed by nothing.
+        if result
+            .as_ref()
+            .is_err_and(|cause| is_notification(cause) || is_about_connections(cause))
+        {
+            result = connection.ping().await.and(result);
+        }
+        if std::mem::take(&mut self.outdated) || result.as_ref().is_err_and(is_stale) {
+            connection.clear_cached_statements().await?;
+        }
+        result
+    }
+
+    /// Something listens although LISTEN is refused: a function, or what was done on the raw connection.
+    fn unlisten_at_return(&mut self) {
+        self.base = self.base.max(Fate::Reset);
+        self.lease.condemn(Fate::Reset);
     }
 
     /// Looks at a statement's text, and then lets it go.
@@ -67,13 +108,17 @@ impl Session {
         let persistent = statement.persistent();
         let arguments = statement
             .take_arguments()
+            .and_then(refuse_too_many)
             .map_err(|cause| QueryError::Statement(sqlx::Error::Encode(cause)))?;
         let sql = statement.sql();
         match control::effect(sql.as_str()) {
             Effect::Control(keyword) => return Err(QueryError::TransactionControl { keyword }),
-            Effect::Residue => {
+            Effect::Listen => return Err(QueryError::Listen),
+            Effect::ClientCopy => return Err(QueryError::ClientCopy),
+            found @ (Effect::Residue | Effect::Forgets) => {
                 self.base = Fate::Reset;
                 self.lease.condemn(Fate::Reset);
+                self.outdated = found == Effect::Forgets;
             }
             Effect::None => {}
         }
@@ -132,6 +177,10 @@ impl Session {
             (Err(cause), None) if known => {
                 self.lease.set_fate(before);
                 self.note_doom(&cause);
+                if is_notification(&cause) {
+                    self.unlisten_at_return();
+                    return Err(QueryError::AnswerLost(cause));
+                }
                 Err(QueryError::Statement(cause))
             }
             (Err(cause), None) if is_connection_error(&cause) => {
@@ -177,6 +226,15 @@ impl Execute<'_, Postgres> for Admitted {
     fn persistent(&self) -> bool {
         self.persistent
     }
+}
+
+/// Refuses more values than the protocol can count. sqlx would report that as a broken protocol.
+fn refuse_too_many(arguments: Option<PgArguments>) -> Result<Option<PgArguments>, BoxDynError> {
+    let count = arguments.as_ref().map_or(0, Arguments::len);
+    if count > usize::from(u16::MAX) {
+        return Err(format!("{count} values are bound; the protocol allows 65535").into());
+    }
+    Ok(arguments)
 }
 
 /// Returns whether the server only says again that the transaction has failed or ended before.

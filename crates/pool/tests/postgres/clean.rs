@@ -103,7 +103,6 @@ async fn statements_that_leave_something_behind_have_the_connection_reset() {
         "set statement_timeout = 1234",
         "select pg_advisory_lock(7)",
         "create temp table mine (x int)",
-        "listen mine",
     ] {
         let mut session = bench.pool.session().await.unwrap();
         session.execute(leftover).await.unwrap();

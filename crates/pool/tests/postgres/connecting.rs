@@ -3,33 +3,53 @@
 use std::time::Duration;
 
 use poolproof_pool::{AcquireError, Categorized, Category, Config, ConnectError, DatabaseUrl};
-use sqlx::Executor;
-use tokio::time::Instant;
+use sqlx::postgres::PgSslMode;
+use sqlx::{ConnectOptions, Executor};
 
 use crate::support::{Bench, cluster, pool_on};
 
+/// The table: what the server refuses for good is told after one attempt, with its code.
 #[tokio::test]
-async fn wrong_password_and_missing_database_are_rejected_at_once() {
+async fn what_is_refused_for_good_is_rejected_at_once_with_the_cause() {
     let cluster = cluster().await;
+    let mut admin = cluster.options().connect().await.unwrap();
+    for sql in [
+        "create role connecting_plain login password 's3cret'",
+        "create database connecting_private",
+        "revoke connect on database connecting_private from public",
+        "create database connecting_closed allow_connections false",
+    ] {
+        admin.execute(sql).await.unwrap();
+    }
+    let options = || cluster.options();
+    let plain = || options().username("connecting_plain").password("s3cret");
     for (options, code) in [
-        (cluster.options().password("wrong-s3cret"), "28P01"),
-        (cluster.options().database("nowhere"), "3D000"),
+        (options().password("wrong-s3cret"), Some("28P01")),
+        (options().username("connecting_nobody"), Some("28P01")),
+        (options().database("nowhere"), Some("3D000")),
+        (plain().database("connecting_private"), Some("42501")),
+        (options().database("connecting_closed"), Some("55000")),
+        (options().options([("no_such_option", "1")]), Some("42704")),
+        (options().options([("work_mem", "much")]), Some("22023")),
+        (options().options([("port", "1")]), Some("55P02")),
+        (
+            options().options([("role", "connecting_nobody")]),
+            Some("22023"),
+        ),
+        (options().ssl_mode(PgSslMode::Require), None),
     ] {
         let pool = pool_on(options, Config::default());
-        let began = Instant::now();
         let error = pool.session().await.unwrap_err();
         let AcquireError::Rejected {
             cause: ConnectError::Failed(cause),
         } = &error
         else {
-            panic!("{error:?}")
+            panic!("{code:?}: {error:?}")
         };
-        assert_eq!(cause.sqlstate().as_deref(), Some(code));
+        assert_eq!(cause.sqlstate().as_deref(), code, "{cause}");
         assert_eq!(error.category(), Category::Unavailable);
-        assert!(
-            began.elapsed() < pool.config().pool_timeout,
-            "it waited for the deadline"
-        );
+        let attempts = pool.snapshot().open_failures_total;
+        assert_eq!(attempts, 1, "{code:?}: it was tried again");
         for text in [format!("{error} {error:?}"), format!("{pool:?}")] {
             assert!(!text.contains("s3cret"), "{text}");
         }

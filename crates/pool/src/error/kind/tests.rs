@@ -38,6 +38,7 @@ fn the_codes_of_postgres_have_their_kinds() {
         ("57014", ErrorKind::Canceled),
         ("53300", ErrorKind::Resource),
         ("08006", ErrorKind::Connection),
+        ("08P01", ErrorKind::Refused),
         ("57P01", ErrorKind::Connection),
         // Met as the first thing on a session, it is somebody else's failure and no rollback.
         ("25P02", ErrorKind::Other),
@@ -88,7 +89,8 @@ fn only_what_is_safe_and_can_help_is_retryable() {
             ErrorKind::Serialization,
             ErrorKind::Deadlock,
             ErrorKind::Connection,
-            ErrorKind::Resource
+            ErrorKind::Resource,
+            ErrorKind::Stale
         ]
     );
 }

@@ -136,7 +136,6 @@ fn what_stays_behind_on_the_session_is_seen() {
         "set statement_timeout = 1",
         "SET SESSION AUTHORIZATION x",
         "reset all",
-        "listen x",
         "select pg_advisory_lock(1)",
         "select set_config('a.b', 'c', false)",
         "create temp table t (x int)",
@@ -148,4 +147,42 @@ fn what_stays_behind_on_the_session_is_seen() {
     ] {
         assert_eq!(effect(sql), Effect::Residue, "{sql}");
     }
+}
+
+#[test]
+fn listening_and_copying_with_the_client_are_seen_and_nothing_like_them() {
+    for sql in ["listen x", "select 1; LISTEN x", "set a = 1; listen x"] {
+        assert_eq!(effect(sql), Effect::Listen, "{sql}");
+    }
+    for sql in [
+        "copy t from stdin",
+        "COPY t (a, b) FROM STDIN WITH CSV",
+        "copy (select 1) to stdout",
+        "select 1; copy t to stdout",
+    ] {
+        assert_eq!(effect(sql), Effect::ClientCopy, "{sql}");
+    }
+    for sql in [
+        "unlisten x",
+        "notify listen",
+        "select listen from t",
+        "copy t from '/stdin'",
+        "copy t from program 'cat stdin'",
+        "select 1 as copy, 2 as stdin",
+        "copy t from 'x'; select stdin from t",
+    ] {
+        assert_eq!(effect(sql), Effect::None, "{sql}");
+    }
+}
+
+#[test]
+fn what_makes_the_server_forget_statements_is_seen() {
+    for sql in [
+        "discard all",
+        "DEALLOCATE x",
+        "set a = 1; deallocate all; select 1; set a = 2",
+    ] {
+        assert_eq!(effect(sql), Effect::Forgets, "{sql}");
+    }
+    assert_eq!(effect("select 1 as deallocate"), Effect::None);
 }

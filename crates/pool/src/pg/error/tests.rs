@@ -59,14 +59,38 @@ fn what_sqlx_finds_out_by_itself_has_its_kind_and_leaves_the_connection_known_or
     let beyond = sqlx::Error::ColumnIndexOutOfBounds { index: 3, len: 2 };
     let encode = sqlx::Error::Encode("too long".into());
     let decode = sqlx::Error::Decode("a word where a number should be".into());
+    let invalid = sqlx::Error::InvalidArgument("a lock's name".to_owned());
+    let type_name = "mood".to_owned();
+    let unknown_type = sqlx::Error::TypeNotFound { type_name };
+    let (index, source) = ("0".to_owned(), "no number".into());
+    let undecodable = sqlx::Error::ColumnDecode { index, source };
+    let tls = sqlx::Error::Tls("server does not support TLS".into());
+    let config = sqlx::Error::Configuration("no such certificate".into());
+    let any = sqlx::Error::AnyDriverError("no such driver".into());
     let protocol = sqlx::Error::Protocol("no such message".to_owned());
+    let text = "execute: unexpected message: NotificationResponse".to_owned();
+    let notification = sqlx::Error::Protocol(text);
     let cases = [
         (missing, ErrorKind::UndefinedObject, true),
         (beyond, ErrorKind::UndefinedObject, true),
         (encode, ErrorKind::Type, true),
-        (decode, ErrorKind::Type, false),
+        (decode, ErrorKind::Type, true),
+        (invalid, ErrorKind::Type, true),
+        (unknown_type, ErrorKind::Type, true),
+        (undecodable, ErrorKind::Type, true),
         (sqlx::Error::RowNotFound, ErrorKind::NoRows, true),
         (sqlx::Error::PoolClosed, ErrorKind::Other, false),
+        (sqlx::Error::PoolTimedOut, ErrorKind::Other, false),
+        (sqlx::Error::BeginFailed, ErrorKind::Other, false),
+        (
+            sqlx::Error::InvalidSavePointStatement,
+            ErrorKind::Other,
+            false,
+        ),
+        (config, ErrorKind::Other, false),
+        (any, ErrorKind::Other, false),
+        (notification, ErrorKind::Ambiguous, true),
+        (tls, ErrorKind::Connection, false),
         (broken(), ErrorKind::Connection, false),
         (protocol, ErrorKind::Connection, false),
         (sqlx::Error::WorkerCrashed, ErrorKind::Connection, false),
@@ -78,15 +102,15 @@ fn what_sqlx_finds_out_by_itself_has_its_kind_and_leaves_the_connection_known_or
     }
 }
 
+/// What a server's error of each code and severity comes to is in `tests/postgres/mistakes.rs`.
 #[test]
-fn some_codes_say_that_the_connection_is_gone() {
-    for code in ["08006", "57P01", "57P02", "57P03"] {
-        assert!(is_connection_error(&answer(code)), "{code}");
-        assert!(!leaves_connection_known(&answer(code)), "{code}");
-    }
-    for code in ["40001", "57014", "25P02"] {
+fn no_code_says_by_itself_that_the_connection_is_gone() {
+    for code in [
+        "08006", "08P01", "57P01", "57P02", "57P03", "40001", "57014", "25P02",
+    ] {
         assert!(!is_connection_error(&answer(code)), "{code}");
         assert!(leaves_connection_known(&answer(code)), "{code}");
+        assert_ne!(answer(code).kind(), ErrorKind::Connection, "{code}");
     }
 }
 
