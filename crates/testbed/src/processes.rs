@@ -1,7 +1,7 @@
 //! Finds the processes of a cluster, so that signals go to them and to nobody else.
 //!
 //! Where there is a `/proc`, a process belongs to a cluster when it runs a program called
-//! `postgres`, under the server's user id, with its working directory inside the run directory:
+//! `postgres` or `pgbouncer`, under the server's user id, with its working directory inside the run directory:
 //! all processes of a server work in its data directory. Elsewhere (macOS) the `ps` listing has
 //! to do: the postmaster's command line names the data directory, and every other process shows
 //! the cluster's name.
@@ -110,7 +110,7 @@ fn is_of(pid: i32, mark: Mark<'_>) -> Option<bool> {
         .file_name()?
         .to_str()?
         .trim_end_matches(" (deleted)");
-    Some(matches!(name, "postgres" | "initdb"))
+    Some(matches!(name, "postgres" | "initdb" | "pgbouncer"))
 }
 
 pub(crate) fn from_ps(mark: Mark<'_>) -> Vec<i32> {
