@@ -6,14 +6,15 @@ use poolproof_pool::{AcquireError, Categorized, Category, Config, ConnectError, 
 use sqlx::Executor;
 use tokio::time::Instant;
 
-use crate::support::{Bench, cluster, pool_on};
+use crate::support::{Bench, pool_on, server};
 
+direct! { "PgBouncer refuses logins with an SQLSTATE that it has for everything";
 #[tokio::test]
 async fn wrong_password_and_missing_database_are_rejected_at_once() {
-    let cluster = cluster().await;
+    let server = server().await;
     for (options, code) in [
-        (cluster.options().password("wrong-s3cret"), "28P01"),
-        (cluster.options().database("nowhere"), "3D000"),
+        (server.options().password("wrong-s3cret"), "28P01"),
+        (server.options().database("nowhere"), "3D000"),
     ] {
         let pool = pool_on(options, Config::default());
         let began = Instant::now();
@@ -34,6 +35,7 @@ async fn wrong_password_and_missing_database_are_rejected_at_once() {
             assert!(!text.contains("s3cret"), "{text}");
         }
     }
+}
 }
 
 /// F18: nothing listens, and the error says where.
@@ -110,8 +112,8 @@ async fn a_url_of_sqlalchemy_with_an_awkward_password_connects_and_never_shows_i
     let text = format!(
         "postgresql+asyncpg://odd%40user:p%40ss%2Fw%3Ard%23%3F%25@127.0.0.1:{}/{}\
          ?ssl=prefer&prepared_statement_cache_size=0",
-        bench.cluster.port(),
-        bench.cluster.options().get_database().unwrap()
+        bench.server.port(),
+        bench.server.options().get_database().unwrap()
     );
     let url: DatabaseUrl = text.parse().unwrap();
     assert!(url.is_loopback());
