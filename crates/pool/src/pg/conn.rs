@@ -304,7 +304,11 @@ impl PgConn {
         self.place
     }
 
+    /// Call it before what leads there is sent.
     pub(super) fn set_place(&mut self, place: Place) {
+        if matches!(place, Place::Committing | Place::RollingBack) {
+            self.serving = None;
+        }
         self.place = place;
     }
 
@@ -392,6 +396,9 @@ impl PgConn {
             Place::Inside | Place::Committing | Place::RollingBack => true,
             Place::Unknown => self.is_inside().await?,
         };
+        if inside {
+            self.set_place(Place::RollingBack);
+        }
         if self.is_pooled() {
             // Outside a transaction nothing is ours, and the process that would be reset is anybody's.
             if inside {

@@ -147,7 +147,7 @@ impl ServerTimeouts {
 pub enum Pooler {
     /// A pooler is noticed at each connection's start, because it cannot pass on the start-up parameters
     /// that sqlx sends, and is taken for one that pools transactions. Proxies that pass on what they
-    /// receive are none.
+    /// receive are none. A connection without `extra_float_digits` looks like one through a pooler.
     #[default]
     Notice,
     /// There is none, or one that pools sessions. Where one is noticed, each BEGIN checks that the

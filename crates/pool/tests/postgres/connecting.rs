@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use poolproof_pool::{AcquireError, Categorized, Category, Config, ConnectError, DatabaseUrl};
+use poolproof_pool::{
+    AcquireError, Categorized, Category, Config, ConnectError, DatabaseUrl, PgConnector, Pool,
+    Pooler, SessionConfig,
+};
 use sqlx::Executor;
 use tokio::time::Instant;
 
@@ -36,6 +39,32 @@ async fn wrong_password_and_missing_database_are_rejected_at_once() {
         }
     }
 }
+}
+
+/// On a direct connection. What a pooler does not pass on is missing as well when it was never sent.
+#[tokio::test]
+async fn a_pooler_is_noticed_by_what_did_not_arrive_unless_something_else_was_declared() {
+    let server = server().await;
+    let whole = server.direct();
+    let less = server.direct().extra_float_digits(None);
+    let other = server.direct().extra_float_digits(0);
+    for (options, pooler, is_pooled) in [
+        (&whole, Pooler::Notice, false),
+        (&other, Pooler::Notice, false),
+        (&less, Pooler::Notice, true),
+        (&less, Pooler::Session, false),
+        (&whole, Pooler::Session, false),
+        (&whole, Pooler::Transaction, true),
+    ] {
+        let sessions = SessionConfig {
+            pooler,
+            ..SessionConfig::default()
+        };
+        let connector = PgConnector::configured(options.clone(), sessions).unwrap();
+        let pool = Pool::new(connector, Config::default()).unwrap();
+        let lease = pool.acquire().await.unwrap();
+        assert_eq!(lease.get().is_pooled(), is_pooled, "{pooler:?}");
+    }
 }
 
 /// F18: nothing listens, and the error says where.
