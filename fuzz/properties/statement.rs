@@ -66,7 +66,7 @@ fn hidden_commit(text: &str) {
         let sql = format!("{text};rollback");
         let passes = matches!(
             effect(&sql),
-            Effect::None | Effect::Residue | Effect::Forgets
+            Effect::None | Effect::Residue(_) | Effect::Indelible(_)
         );
         assert!(!passes, "{sql:?}");
     }

@@ -59,6 +59,10 @@ impl<T> Hooks<T> {
 
     /// Runs `hook` on each connection that was opened, before anyone gets it, within
     /// `connect_timeout`. A rejection, and a panic, count as a failure to connect.
+    ///
+    /// Runs again after each reset, within `reset_timeout`, because a reset removes whatever a session
+    /// may have made: so what the hook sets up lasts as long as the connection. Then a rejection, and a
+    /// panic, close the connection. Write it so that it may run twice.
     #[must_use]
     pub fn on_connect<F>(mut self, hook: F) -> Self
     where

@@ -66,8 +66,8 @@ pub use metrics::{
 };
 pub use pg::{
     Abandoned, Activity, Attempt, Attempted, Backend, InDoubt, Isolation, OpenSession,
-    OpenTransaction, PgConn, PgConnector, QueryError, Reaped, ResetMode, Resolution, ResolveError,
-    RetryError, RetryPolicy, SavepointError, ServerIdentity, ServerTimeouts, Session,
+    OpenTransaction, PgConn, PgConnector, Pooler, QueryError, Reaped, ResetMode, Resolution,
+    ResolveError, RetryError, RetryPolicy, SavepointError, ServerIdentity, ServerTimeouts, Session,
     SessionConfig, SessionConfigError, Stale, Summary, Transaction, TransactionError,
     TransactionOptions,
 };

@@ -22,6 +22,7 @@ mod transaction;
 
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sqlx::postgres::PgConnectOptions;
@@ -36,24 +37,32 @@ pub use options::{Isolation, TransactionOptions};
 pub use resolve::{InDoubt, Resolution, ResolveError};
 pub use retry::{Attempt, Attempted, RetryError, RetryPolicy};
 pub use session::Session;
-pub use settings::{Abandoned, ResetMode, ServerTimeouts, SessionConfig, SessionConfigError};
+pub use settings::{
+    Abandoned, Pooler, ResetMode, ServerTimeouts, SessionConfig, SessionConfigError,
+};
 pub use summary::Summary;
 pub use transaction::Transaction;
 
 use crate::connector::{Connector, Ending};
 use crate::error::AcquireError;
 use crate::pool::{Lease, Pool};
-use conn::{Asking, Place};
-use fence::{Fence, Manner};
+use conn::{Asking, Pinned, Place};
+use fence::Fence;
 use tag::Tag;
 use track::{Patience, Registry};
 
 /// SQLSTATE of any statement in a transaction of which one has failed.
 const ABORTED: &str = "25P02";
 
+/// Why start-up options are refused behind a pooler.
+const OPTIONS_LOST: &str = "a pooler stands before the server and does not pass on the start-up parameter \
+    `options`: set what is in there with ALTER ROLE ... SET, timeouts with SessionConfig::timeouts";
+
 /// Opens Postgres connections through sqlx, never through sqlx's pool.
 pub struct PgConnector {
     options: PgConnectOptions,
+    /// Whether there are start-up options beside our own timeouts.
+    has_options: bool,
     config: SessionConfig,
     tag: Option<Tag>,
     shared: Arc<Shared>,
@@ -64,6 +73,8 @@ struct Shared {
     fence: Arc<Fence>,
     registry: Registry,
     asking: Asking,
+    /// Whether it was told that a pooler was noticed.
+    told_pooled: AtomicBool,
     /// The task that ends stale sessions, if there are limits.
     reaper: Mutex<Option<AbortHandle>>,
 }
@@ -92,6 +103,7 @@ impl PgConnector {
         let fence = Arc::new(Fence::new(&options));
         let timeouts: Vec<_> = config.timeouts.in_millis().collect();
         Self {
+            has_options: options.get_options().is_some(),
             // Without any, the start-up parameter is left out, which not all poolers accept.
             options: if timeouts.is_empty() {
                 options
@@ -104,6 +116,7 @@ impl PgConnector {
                 fence,
                 registry: Registry::default(),
                 asking: Asking::default(),
+                told_pooled: AtomicBool::new(false),
                 reaper: Mutex::new(None),
             }),
         }
@@ -211,6 +224,19 @@ impl Connector for PgConnector {
         };
         let connection = connection.map_err(|cause| self.unreachable(cause))?;
         let conn = PgConn::new(connection, self.config, &self.shared.asking).await?;
+        if self.has_options && conn.pinned() != Pinned::Connection {
+            return Err(sqlx::Error::Configuration(OPTIONS_LOST.into()));
+        }
+        if self.config.pooler == Pooler::Notice
+            && conn.is_pooled()
+            && !self.shared.told_pooled.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                "a pooler stands before the server and is taken for one that pools transactions, so that \
+                 sessions refuse what cannot work there; where that is known, say so with \
+                 SessionConfig::pooler"
+            );
+        }
         self.enlist(&conn);
         Ok(conn)
     }
@@ -227,17 +253,24 @@ impl Connector for PgConnector {
         connection.close().await
     }
 
+    /// Keeps the connection open until its backend is gone or has answered: from then on, a pooler in
+    /// between may give the backend to somebody else.
     fn abandon(&self, connection: PgConn) -> Option<Ending> {
-        let (backend, place) = (connection.backend(), connection.place());
-        drop(connection);
-        let manner = match (self.config.abandoned, place) {
+        let ends = match (self.config.abandoned, connection.place()) {
+            _ if connection.is_reaped() => true,
             (Abandoned::Drop, _) => return None,
             // Whoever wants to know how it ended shall find it as the server would have ended it.
-            (Abandoned::Await, _) | (Abandoned::Terminate, Place::Committing) => Manner::Await,
-            (Abandoned::Terminate, _) => Manner::Terminate,
+            (Abandoned::Await, _) | (Abandoned::Terminate, Place::Committing) => false,
+            (Abandoned::Terminate, _) => true,
+        };
+        let Some(target) = connection.target().filter(|_| ends) else {
+            return Some(Box::pin(connection.outlast()));
         };
         let fence = Arc::clone(&self.shared.fence);
-        Some(Box::pin(async move { fence.end(backend, manner).await }))
+        Some(Box::pin(async move {
+            fence.end(target).await;
+            drop(connection);
+        }))
     }
 
     fn pid(&self, connection: &PgConn) -> Option<i32> {

@@ -5,8 +5,22 @@
     reason = "the lint's exception for tests does not reach the functions that tests share"
 )]
 
+/// A test that cannot hold through a pooler, for that reason.
+macro_rules! direct {
+    ($reason:literal; $(#[doc = $doc:literal])* #[tokio::test] async fn $name:ident() $body:block) => {
+        $(#[doc = $doc])*
+        #[tokio::test]
+        async fn $name() $body
+    };
+}
+
 #[path = "postgres/support.rs"]
 mod support;
+
+use poolproof_testbed::PoolMode;
+
+/// What stands between the pool and the server.
+const FRONT: Option<PoolMode> = None;
 
 #[path = "postgres/abandoned.rs"]
 mod abandoned;
@@ -22,6 +36,8 @@ mod clean;
 mod commit;
 #[path = "postgres/connecting.rs"]
 mod connecting;
+#[path = "postgres/leftovers.rs"]
+mod leftovers;
 #[path = "postgres/life.rs"]
 mod life;
 #[path = "postgres/mistakes.rs"]

@@ -128,6 +128,19 @@ fn every_rule_is_kept_and_shown_by_a_test_with_its_number_or_departed_from_with_
     }
 }
 
+/// Every promise behind a pooler that pools transactions has its test, and every test there its promise.
+#[test]
+fn every_promise_behind_a_pooler_is_shown_by_a_test() {
+    let mut told = BTreeSet::new();
+    for row in table("| promise | tests |") {
+        told.extend(named(&row).map(str::to_owned));
+        assert!(named(&row).count() > 0, "{row:?}");
+    }
+    let file = root().join("tests/pgbouncer_transaction.rs");
+    let tests: BTreeSet<String> = tests_in(&file).into_keys().collect();
+    assert_eq!(told, tests);
+}
+
 /// What a row names exists.
 fn assert_exist(row: &[String], tests: &Tests) {
     for test in named(row) {

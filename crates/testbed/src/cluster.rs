@@ -1,6 +1,7 @@
 //! A private Postgres of a run: started from a template, reachable over TCP on loopback only.
 
 mod error;
+mod pgbouncer;
 mod server;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use sqlx::{Connection, Row};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 pub use error::StartError;
+pub use pgbouncer::{PgBouncer, PgBouncerError, PoolMode};
 use server::Server;
 
 use crate::settle::Alive;

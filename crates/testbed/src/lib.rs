@@ -4,6 +4,8 @@
 //! stands for a server that is there already. [`Admin`] looks at either over a direct connection
 //! and injects [`ServerFault`]s. [`reap`] removes what killed runs left.
 //!
+//! A [`PgBouncer`] can stand in front of a cluster.
+//!
 //! Nothing of a cluster outlives it: processes, directories and shared memory go when it is
 //! stopped or dropped, and with the next run when this one is killed.
 //!
@@ -44,7 +46,9 @@ mod wait;
 pub use account::{AccountError, server_user};
 pub use admin::{ADMIN_APPLICATION_NAME, ADMIN_DEADLINE, Admin, AdminError, InjectError};
 pub use binaries::{Binaries, FindError, PG_BIN_VARIABLE, Unusable, find_binaries};
-pub use cluster::{Cluster, LocalConfig, START_DEADLINE, StartError};
+pub use cluster::{
+    Cluster, LocalConfig, PgBouncer, PgBouncerError, PoolMode, START_DEADLINE, StartError,
+};
 pub use download::{DOWNLOAD_URL_VARIABLE, DOWNLOAD_VERSION, DownloadError, UnpackError};
 pub use home::{HOME_VARIABLE, HomeError, default_home, reachable_home};
 pub use install::install_hint;

@@ -1,7 +1,7 @@
 //! Finds the processes of a cluster, so that signals go to them and to nobody else.
 //!
 //! Where there is a `/proc`, a process belongs to a cluster when it runs a program called
-//! `postgres`, under the server's user id, with its working directory inside the run directory:
+//! `postgres` or `pgbouncer`, under the server's user id, with its working directory inside the run directory:
 //! all processes of a server work in its data directory. Where that may not be looked at (root in a
 //! container without CAP_SYS_PTRACE), and where there is no `/proc` (macOS, by `ps`), the command line
 //! has to do: the postmaster's names the data directory, and every other process shows the cluster's
@@ -115,7 +115,7 @@ fn is_of(pid: i32, mark: Mark<'_>) -> Option<bool> {
         .file_name()?
         .to_str()?
         .trim_end_matches(" (deleted)");
-    Some(matches!(name, "postgres" | "initdb"))
+    Some(matches!(name, "postgres" | "initdb" | "pgbouncer"))
 }
 
 pub(crate) fn from_ps(mark: Mark<'_>) -> Vec<i32> {

@@ -1,10 +1,12 @@
 //! How a session's transactions begin and end.
 
+use std::num::NonZeroU64;
+
 use sqlx::postgres::PgRow;
 use sqlx::{Row, raw_sql};
 
 use super::ABORTED;
-use super::conn::Place;
+use super::conn::{Backend, IDENTIFY_TRANSACTION, Pinned, Place, Target};
 use super::deadline::Deadline;
 use super::error::{QueryError, TransactionError, sqlstate};
 use super::listing::Reaped;
@@ -28,18 +30,39 @@ impl Session {
         if self.raw_used {
             self.require_nothing_open().await?;
         }
-        let sql = options.begin();
+        let pinned = self.lease.get().pinned();
+        let sql = match pinned {
+            Pinned::Connection => options.begin(None),
+            Pinned::Declared => options.begin(Some(IDENTIFY_TRANSACTION)),
+            Pinned::Transaction => {
+                let timeouts = options.timeouts.or(self.lease.get().config().timeouts);
+                let options = TransactionOptions {
+                    timeouts,
+                    ..*options
+                };
+                options.begin(Some(IDENTIFY_TRANSACTION))
+            }
+        };
         let is_plain = sql.as_str() == PLAIN_BEGIN;
         self.lease.tracked().set_place(Place::Inside);
         match self.control_rows(Errand::Begin, raw_sql(sql)).await {
             Ok(mut rows) => {
                 self.scope = Scope::Inside(0);
                 self.lease.condemn(Fate::Reset);
-                if options.with_xid && rows.is_empty() {
-                    // A notification came in its place; within the transaction none does.
-                    rows = self.control_rows(Errand::Control, raw_sql(XID)).await?;
+                if rows.is_empty() {
+                    // A notification may have come in their place; within the transaction none does.
+                    if pinned != Pinned::Connection {
+                        rows = self.ask(IDENTIFY_TRANSACTION).await?;
+                    }
+                    if options.with_xid {
+                        rows.extend(self.ask(XID).await?);
+                    }
                 }
-                self.xid = rows.first().map(read_xid).transpose()?;
+                let mut rows = rows.iter();
+                if pinned != Pinned::Connection {
+                    self.note_serving(pinned, rows.next())?;
+                }
+                self.xid = rows.next().map(read_xid).transpose()?;
                 Ok(())
             }
             Err(error) => {
@@ -50,6 +73,34 @@ impl Session {
                 Err(error)
             }
         }
+    }
+
+    /// Takes note of what serves the transaction that began, which only BEGIN's own answer can tell behind a
+    /// pooler.
+    fn note_serving(&mut self, pinned: Pinned, told: Option<&PgRow>) -> Result<(), QueryError> {
+        let target = told.map_or(Err(sqlx::Error::RowNotFound), read_target);
+        let target = target.map_err(QueryError::Statement)?;
+        let conn = self.lease.tracked();
+        if pinned == Pinned::Transaction {
+            conn.serve(target);
+            return Ok(());
+        }
+        let (then, now) = (conn.backend(), target.backend);
+        if now.pid == then.pid {
+            return Ok(());
+        }
+        // Its process is somebody else's by now: the connection is closed, and nothing is ended.
+        conn.unpin();
+        self.lease.condemn(Fate::Drop);
+        Err(QueryError::ProcessMoved {
+            then: then.pid,
+            now: now.pid,
+        })
+    }
+
+    /// Asks within the transaction that just began.
+    async fn ask(&mut self, sql: &'static str) -> Result<Vec<PgRow>, QueryError> {
+        self.control_rows(Errand::Control, raw_sql(sql)).await
     }
 
     /// Refuses to begin within a transaction that was left open on the raw connection.
@@ -64,7 +115,8 @@ impl Session {
     }
 
     pub(super) async fn rollback(&mut self) -> Result<(), QueryError> {
-        self.control(Errand::Control, raw_sql("ROLLBACK")).await?;
+        self.lease.tracked().set_place(Place::RollingBack);
+        self.control(Errand::Rollback, raw_sql("ROLLBACK")).await?;
         self.ended();
         Ok(())
     }
@@ -96,6 +148,7 @@ impl Session {
             backend: self.backend(),
             xid: self.xid,
             server: self.lease.get().server(),
+            is_pooled: self.lease.get().pinned() != Pinned::Connection,
         };
         self.in_doubt = Some(in_doubt);
         self.lease.tracked().set_place(Place::Committing);
@@ -231,7 +284,14 @@ impl Session {
     }
 }
 
-fn read_xid(row: &PgRow) -> Result<u64, QueryError> {
+fn read_target(row: &PgRow) -> sqlx::Result<Target> {
+    Ok(Target {
+        backend: Backend::read(row)?,
+        began: Some(row.try_get(3)?),
+    })
+}
+
+fn read_xid(row: &PgRow) -> Result<NonZeroU64, QueryError> {
     let text: String = row.try_get(0).map_err(QueryError::Statement)?;
     text.parse()
         .map_err(|cause| QueryError::Statement(sqlx::Error::Decode(Box::new(cause))))

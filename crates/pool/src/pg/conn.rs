@@ -10,32 +10,57 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, RawSql, Row, raw_s
 
 use super::ABORTED;
 use super::error::{is_about_connections, is_notification, sqlstate};
-use super::settings::SessionConfig;
+use super::settings::{Pooler, SessionConfig};
 use super::track::Track;
 
+/// What identifies a backend, and whether the start-up parameters that sqlx sends reached it as such. No
+/// pooler can pass all of them on that way: it sets them as the session's later on, or not at all.
+macro_rules! identify_backend {
+    () => {
+        "set local role none; select pg_backend_pid(), \
+        (extract(epoch from backend_start) * 1000000)::int8, usesysid::int8, \
+        (select not coalesce(bool_and(source = 'client'), false) from pg_settings where name in \
+        ('DateStyle', 'TimeZone', 'client_encoding', 'extra_float_digits'))"
+    };
+}
+
 /// Asks for what the protocol told sqlx and sqlx does not tell, and for the backend's birth, because a
-/// pid alone is reused; and which server it is. A crash discards the server's statistics, and nothing
-/// else that everybody may see tells of it.
+/// pid alone is reused; whether a pooler stands in between; and which server it is. A crash discards the
+/// server's statistics, and nothing else that everybody may see tells of it.
 ///
 /// By the role that logged in: a role that the connection began with may not see when its own backend was
 /// started. The first statement lasts for as long as the second.
-const IDENTIFY: &str = "set local role none; select pg_backend_pid(), \
-    (extract(epoch from backend_start) * 1000000)::int8, usesysid::int8, system_identifier, \
+const IDENTIFY: &str = concat!(
+    identify_backend!(),
+    ", system_identifier, \
     case when not pg_is_in_recovery() then \
     ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int8 end, \
     (extract(epoch from pg_stat_get_bgwriter_stat_reset_time()) * 1000000)::int8 \
-    from pg_stat_get_activity(pg_backend_pid()), pg_control_system()";
+    from pg_stat_get_activity(pg_backend_pid()), pg_control_system()"
+);
 
 /// The part of it that everybody may ask everywhere.
-const IDENTIFY_BACKEND: &str = "set local role none; select pg_backend_pid(), \
-    (extract(epoch from backend_start) * 1000000)::int8, usesysid::int8 \
-    from pg_stat_get_activity(pg_backend_pid())";
+const IDENTIFY_BACKEND: &str = concat!(
+    identify_backend!(),
+    " from pg_stat_get_activity(pg_backend_pid())"
+);
 
-/// Brings everything back that a session may have changed, and keeps prepared statements: sqlx's cache
-/// believes in them. RESET ROLE comes after the authorization, which sets no role, where the connection
+/// Asks which process serves a transaction that just began behind a pooler. When a process was started may
+/// not be seen by the role that the transaction began with; when the transaction was, by everybody.
+pub(super) const IDENTIFY_TRANSACTION: &str = "SELECT pg_backend_pid(), \
+    coalesce((extract(epoch from backend_start) * 1000000)::int8, 0), usesysid::int8, \
+    (extract(epoch from now()) * 1000000)::int8 FROM pg_stat_get_activity(pg_backend_pid())";
+
+/// Brings everything back that a session may have changed, and tells which statements it prepared with
+/// PREPARE. The others are kept: sqlx's cache believes in them. RESET ROLE comes after the authorization, which sets no role, where the connection
 /// began with one.
 const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; \
-    UNLISTEN *; SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
+    UNLISTEN *; SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; \
+    SELECT quote_ident(name) AS prepared FROM pg_prepared_statements WHERE from_sql";
+
+/// Tells what a pooler has set, as calls that set it again.
+const SET_BY_POOLER: &str = "SELECT coalesce(string_agg(format('set_config(%L, %L, false)', name, setting), \
+    ', '), 'null') FROM pg_settings WHERE source = 'session'";
 
 /// Whether the server is within a transaction, other than the one of this very query.
 const IS_INSIDE: &str = "SELECT now() <> statement_timestamp()";
@@ -84,12 +109,31 @@ pub struct ServerIdentity {
 
 impl ServerIdentity {
     fn read(row: &PgRow) -> sqlx::Result<Self> {
-        let timeline: Option<i64> = row.try_get(4)?;
-        let recovered: Option<i64> = row.try_get(5)?;
+        let timeline: Option<i64> = row.try_get(5)?;
+        let recovered: Option<i64> = row.try_get(6)?;
         Ok(Self {
-            system: row.try_get::<i64, _>(3)?.cast_unsigned(),
+            system: row.try_get::<i64, _>(4)?.cast_unsigned(),
             timeline: timeline.and_then(|timeline| u32::try_from(timeline).ok()),
             recovered_at: time_at(recovered.unwrap_or_default()),
+        })
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Identity {
+    pub(super) backend: Backend,
+    pub(super) server: Option<ServerIdentity>,
+    /// Whether a pooler stands in between.
+    pub(super) is_pooled: bool,
+}
+
+impl Identity {
+    fn read(row: &PgRow, server: Option<ServerIdentity>) -> sqlx::Result<Self> {
+        Ok(Self {
+            backend: Backend::read(row)?,
+            server,
+            is_pooled: row.try_get(3)?,
         })
     }
 }
@@ -103,13 +147,10 @@ pub(super) struct Asking {
 impl Asking {
     /// Asks who is at the other end. A server that refuses a part is not asked for it again: it would log
     /// an error each time.
-    pub(super) async fn identify(
-        &self,
-        connection: &mut PgConnection,
-    ) -> sqlx::Result<(Backend, Option<ServerIdentity>)> {
+    pub(super) async fn identify(&self, connection: &mut PgConnection) -> sqlx::Result<Identity> {
         if !self.is_refused.load(Ordering::Relaxed) {
             match connection.fetch_one(IDENTIFY).await {
-                Ok(row) => return Ok((Backend::read(&row)?, Some(ServerIdentity::read(&row)?))),
+                Ok(row) => return Identity::read(&row, Some(ServerIdentity::read(&row)?)),
                 Err(cause) if matches!(sqlstate(&cause).as_deref(), Some("42501" | "42883")) => {
                     self.is_refused.store(true, Ordering::Relaxed);
                     tracing::debug!(
@@ -121,7 +162,7 @@ impl Asking {
             }
         }
         let row = connection.fetch_one(IDENTIFY_BACKEND).await?;
-        Ok((Backend::read(&row)?, None))
+        Identity::read(&row, None)
     }
 }
 
@@ -137,8 +178,46 @@ pub(super) enum Place {
     Inside,
     /// At its COMMIT.
     Committing,
+    /// At its ROLLBACK.
+    RollingBack,
     /// Anything may have been done on the connection.
     Unknown,
+}
+
+/// For how long the process that serves a connection serves no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pinned {
+    /// As long as the connection's own socket is open.
+    Connection,
+    /// The same, but for a pooler that was noticed: what was declared of it is checked at each BEGIN.
+    Declared,
+    /// From the answer to BEGIN until something is sent that ends the transaction.
+    Transaction,
+}
+
+impl Pinned {
+    fn of(pooler: Pooler, is_pooled: bool) -> Self {
+        match (pooler, is_pooled) {
+            (Pooler::Transaction, _) | (Pooler::Notice, true) => Self::Transaction,
+            (Pooler::Session, true) => Self::Declared,
+            (Pooler::Session | Pooler::Notice, false) => Self::Connection,
+        }
+    }
+}
+
+/// A server process that may be ended, because it serves one connection and no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) backend: Backend,
+    /// When the transaction began that it must still be in, in microseconds; none for any time.
+    pub(super) began: Option<i64>,
+}
+
+impl From<Backend> for Target {
+    fn from(backend: Backend) -> Self {
+        let began = None;
+        Self { backend, began }
+    }
 }
 
 /// A Postgres connection that knows its backend.
@@ -147,7 +226,14 @@ pub struct PgConn {
     connection: PgConnection,
     backend: Backend,
     server: Option<ServerIdentity>,
+    pinned: Pinned,
+    /// What serves the transaction that it is in, where a process is pinned to that only.
+    serving: Option<Target>,
     place: Place,
+    /// What follows a reset, to bring back what the server did not begin with.
+    restore: String,
+    /// Whether its backend is being ended from outside.
+    is_reaped: bool,
     config: SessionConfig,
     track: Arc<Track>,
 }
@@ -158,21 +244,43 @@ impl PgConn {
         config: SessionConfig,
         asking: &Asking,
     ) -> sqlx::Result<Self> {
-        let (backend, server) = asking.identify(&mut connection).await?;
+        let identity = asking.identify(&mut connection).await?;
+        let Identity {
+            backend,
+            server,
+            is_pooled,
+        } = identity;
+        let pinned = Pinned::of(config.pooler, is_pooled);
+        let restore = match pinned {
+            Pinned::Declared => set_up(&mut connection, config).await?,
+            Pinned::Connection | Pinned::Transaction => String::new(),
+        };
         Ok(Self {
             connection,
             backend,
             server,
+            pinned,
+            serving: None,
             place: Place::Outside,
+            restore,
+            is_reaped: false,
             config,
-            track: Arc::new(Track::new(backend)),
+            track: Arc::new(Track::new(backend, pinned)),
         })
     }
 
-    /// Returns which server process serves it.
+    /// Returns which server process serves it; behind a pooler that pools transactions, which one served
+    /// it last.
     #[must_use]
     pub fn backend(&self) -> Backend {
         self.backend
+    }
+
+    /// Returns whether a pooler in between may give each of its transactions another server process; see
+    /// [`Pooler`].
+    #[must_use]
+    pub fn is_pooled(&self) -> bool {
+        self.pinned == Pinned::Transaction
     }
 
     /// Returns which server it was made to; none where the user may not ask.
@@ -196,8 +304,59 @@ impl PgConn {
         self.place
     }
 
+    /// Call it before what leads there is sent.
     pub(super) fn set_place(&mut self, place: Place) {
+        if matches!(place, Place::Committing | Place::RollingBack) {
+            self.serving = None;
+        }
         self.place = place;
+    }
+
+    pub(super) fn is_reaped(&self) -> bool {
+        self.is_reaped
+    }
+
+    pub(super) fn set_reaped(&mut self) {
+        self.is_reaped = true;
+    }
+
+    pub(super) fn pinned(&self) -> Pinned {
+        self.pinned
+    }
+
+    /// Records what serves the transaction that began.
+    pub(super) fn serve(&mut self, target: Target) {
+        self.backend = target.backend;
+        self.serving = Some(target);
+        self.track.serve(target);
+    }
+
+    /// Another process was seen to serve the connection than the one that it was pinned to.
+    pub(super) fn unpin(&mut self) {
+        self.pinned = Pinned::Transaction;
+        // Nor may the reaper end it any more.
+        self.track.close();
+    }
+
+    /// Returns the server process that serves this connection and no other, if there is one and it is
+    /// known. It stays so for as long as the connection is open and nothing is sent on it.
+    pub(super) fn target(&self) -> Option<Target> {
+        match self.pinned {
+            Pinned::Connection | Pinned::Declared => Some(self.backend.into()),
+            Pinned::Transaction => self.serving.filter(|_| self.place == Place::Inside),
+        }
+    }
+
+    /// Waits until what is in flight has ended, and says goodbye.
+    pub(super) async fn outlast(mut self) {
+        let ended = self.connection.ping().await;
+        let closed = match ended {
+            Ok(()) => self.close().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = closed {
+            tracing::debug!(%error, "a connection did not end cleanly");
+        }
     }
 
     pub(super) fn config(&self) -> SessionConfig {
@@ -251,16 +410,55 @@ impl PgConn {
         }
         let inside = match self.place {
             Place::Outside => false,
-            Place::Inside | Place::Committing => true,
+            Place::Inside | Place::Committing | Place::RollingBack => true,
             Place::Unknown => self.is_inside().await?,
         };
-        let reset = if inside {
-            raw_sql(AssertSqlSafe(format!("ROLLBACK; {RESET}")))
+        if inside {
+            self.set_place(Place::RollingBack);
+        }
+        if self.is_pooled() {
+            // Outside a transaction nothing is ours, and the process that would be reset is anybody's.
+            if inside {
+                self.control(raw_sql("ROLLBACK")).await?;
+            }
         } else {
-            raw_sql(RESET)
-        };
-        self.control(reset).await?;
+            let rollback = if inside { "ROLLBACK; " } else { "" };
+            let reset = format!("{rollback}{RESET}{}", self.restore);
+            let rows = loop {
+                let sql = raw_sql(AssertSqlSafe(reset.clone()));
+                // A notification comes once at most: nothing listens after it.
+                if let Some(rows) = self.control(sql).await? {
+                    break rows;
+                }
+            };
+            self.deallocate(&rows).await?;
+        }
         self.place = Place::Outside;
         Ok(())
     }
+
+    /// Ends what was prepared by hand.
+    async fn deallocate(&mut self, rows: &[PgRow]) -> sqlx::Result<()> {
+        let prepared = rows.iter().filter_map(|row| row.try_get("prepared").ok());
+        let deallocate = prepared.fold(String::new(), |sql, name: &str| {
+            format!("{sql}DEALLOCATE {name}; ")
+        });
+        if !deallocate.is_empty() {
+            let deallocate = raw_sql(AssertSqlSafe(deallocate));
+            self.connection.execute(deallocate).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Sets what a pooler does not pass on, and returns what must follow each reset: that, and what the pooler
+/// has set on its part, such as the time zone and the `application_name`.
+async fn set_up(connection: &mut PgConnection, config: SessionConfig) -> sqlx::Result<String> {
+    let timeouts = config.timeouts.in_millis();
+    let set = timeouts.fold(String::new(), |sql, (name, millis)| {
+        format!("{sql}SET {name} = {millis}; ")
+    });
+    let asked = raw_sql(AssertSqlSafe(format!("{set}{SET_BY_POOLER}")));
+    let calls: String = connection.fetch_one(asked).await?.try_get(0)?;
+    Ok(format!("; SELECT {calls}"))
 }

@@ -4,16 +4,17 @@
 //! every text as if `standard_conforming_strings` were on.
 
 /// What a text would do beyond its own transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Nothing.
     None,
-    /// It may leave a setting, a lock, a cursor, a temporary table or the like.
-    Residue,
-    /// The same, and the server may forget prepared statements.
-    Forgets,
     /// It begins or ends a transaction or savepoint; with the keyword.
     Control(&'static str),
+    /// It may leave a setting, a lock, a cursor, a temporary table or the like, which a reset removes; with
+    /// the word that shows it.
+    Residue(&'static str),
+    /// It may leave what no reset removes, or take away what sqlx believes in; with the keyword.
+    Indelible(&'static str),
     /// It listens.
     Listen,
     /// It copies from or to the client.
@@ -32,38 +33,70 @@ const CONTROL: [&str; 8] = [
     "RELEASE",
 ];
 
-/// Words that, as the first of a statement, leave something behind.
-const RESIDUE_FIRST: [&str; 5] = ["SET", "RESET", "DECLARE", "PREPARE", "LOAD"];
+/// Words that, as the first of a statement, leave something behind. Of SET and PREPARE the second word
+/// decides, of DECLARE what follows.
+const RESIDUE_FIRST: [&str; 2] = ["RESET", "DO"];
 
-/// Words that, anywhere in a statement, leave something behind.
-const RESIDUE_ANYWHERE: [&str; 8] = [
-    "TEMP",
-    "TEMPORARY",
+/// Words that, as the first of a statement, leave what no reset removes. DEALLOCATE and DISCARD can take
+/// away what sqlx has prepared.
+const INDELIBLE_FIRST: [&str; 3] = ["LOAD", "DEALLOCATE", "DISCARD"];
+
+/// Functions that leave something behind, wherever they are called.
+const RESIDUE_FUNCTIONS: [&str; 5] = [
     "SET_CONFIG",
     "PG_ADVISORY_LOCK",
     "PG_ADVISORY_LOCK_SHARED",
     "PG_TRY_ADVISORY_LOCK",
     "PG_TRY_ADVISORY_LOCK_SHARED",
-    "DO",
 ];
+
+/// What stands before TEMP where that makes something temporary, and is no name.
+const MAKES_TEMPORARY: [&str; 5] = ["CREATE", "REPLACE", "INTO", "LOCAL", "GLOBAL"];
 
 /// Returns what `sql` would do. Costs one pass over the text.
 pub(crate) fn effect(sql: &str) -> Effect {
     let mut effect = Effect::None;
     let mut statement = Statement::default();
-    for token in Tokens::new(sql) {
+    let mut tokens = Tokens::new(sql);
+    while let Some(token) = tokens.next() {
         match token {
-            Token::Border if statement.body_depth == 0 => statement = Statement::default(),
+            Token::Border if statement.body_depth == 0 => {
+                effect = effect.and(statement.effect);
+                statement = Statement::default();
+            }
+            Token::Other if is_temporary_schema(&sql[tokens.start..tokens.at]) => {
+                statement.leave(TEMPORARY);
+            }
             Token::Border | Token::Other => {}
-            Token::Word(word) => match statement.read(word) {
-                found @ (Effect::None | Effect::Residue | Effect::Forgets) => {
-                    effect = effect.max(found);
+            Token::Word(word) => {
+                if let Some(refused) = statement.read(word) {
+                    return refused;
                 }
-                refused => return refused,
-            },
+            }
         }
     }
-    effect
+    effect.and(statement.effect)
+}
+
+impl Effect {
+    /// Returns what both do together.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Indelible(_), _) | (_, Self::None) => self,
+            (Self::Residue(_), Self::Residue(_)) => self,
+            _ => other,
+        }
+    }
+}
+
+/// The word for what is temporary.
+const TEMPORARY: &str = "TEMPORARY";
+
+/// Returns whether a name is that of the schema of temporary things.
+fn is_temporary_schema(name: &str) -> bool {
+    let name = name.strip_prefix('"').unwrap_or(name).as_bytes();
+    let schema = b"pg_temp";
+    name.len() >= schema.len() && name[..schema.len()].eq_ignore_ascii_case(schema)
 }
 
 /// Returns `sql` without its comments and with `?` in place of every value, so that it can be shown.
@@ -94,53 +127,95 @@ fn is_value(c: char) -> bool {
 }
 
 /// What has been read of one statement.
-#[derive(Default)]
-struct Statement {
+struct Statement<'a> {
+    effect: Effect,
     words: usize,
-    /// The first word, where the second decides.
-    pending: Option<&'static str>,
-    /// Whether it creates a function, whose body may hold `BEGIN ATOMIC … END`.
-    creates: bool,
-    copies: bool,
-    previous_begin: bool,
+    /// The first word, as far as it makes a difference later.
+    first: &'a str,
+    previous: &'a str,
     body_depth: usize,
 }
 
-impl Statement {
-    fn read(&mut self, word: &str) -> Effect {
+impl Default for Statement<'_> {
+    fn default() -> Self {
+        Self {
+            effect: Effect::None,
+            words: 0,
+            first: "",
+            previous: "",
+            body_depth: 0,
+        }
+    }
+}
+
+impl<'a> Statement<'a> {
+    /// Reads the next word; returns the effect when it is one for which the statement is refused.
+    fn read(&mut self, word: &'a str) -> Option<Effect> {
         let is = |candidate: &str| word.eq_ignore_ascii_case(candidate);
         self.words += 1;
-        if self.words == 1 {
-            if let Some(keyword) = CONTROL.into_iter().find(|keyword| is(keyword)) {
-                return Effect::Control(keyword);
+        match self.words {
+            1 => {
+                if let Some(keyword) = CONTROL.into_iter().find(|keyword| is(keyword)) {
+                    return Some(Effect::Control(keyword));
+                }
+                if is("LISTEN") {
+                    return Some(Effect::Listen);
+                }
+                self.first = word;
+                if let Some(keyword) = INDELIBLE_FIRST.into_iter().find(|keyword| is(keyword)) {
+                    self.effect = Effect::Indelible(keyword);
+                } else if let Some(keyword) = RESIDUE_FIRST.into_iter().find(|keyword| is(keyword))
+                {
+                    self.leave(keyword);
+                }
             }
-            if is("LISTEN") {
-                return Effect::Listen;
+            2 if self.is_first("PREPARE") => {
+                if is("TRANSACTION") {
+                    return Some(Effect::Control("PREPARE TRANSACTION"));
+                }
+                self.leave("PREPARE");
             }
-            if is("DISCARD") || is("DEALLOCATE") {
-                return Effect::Forgets;
+            2 if self.is_first("SET")
+                && !(is("LOCAL") || is("TRANSACTION") || is("CONSTRAINTS")) =>
+            {
+                self.leave("SET");
             }
-            self.creates = is("CREATE");
-            self.copies = is("COPY");
-            self.pending = ["SET", "PREPARE"].into_iter().find(|keyword| is(keyword));
-            if self.pending.is_none() && RESIDUE_FIRST.into_iter().any(is) {
-                return Effect::Residue;
+            _ if self.is_first("COPY") && (is("STDIN") || is("STDOUT")) => {
+                return Some(Effect::ClientCopy);
             }
-        } else if let Some(pending) = self.pending.take() {
-            return match pending {
-                "PREPARE" if is("TRANSACTION") => Effect::Control("PREPARE TRANSACTION"),
-                "SET" if is("LOCAL") || is("TRANSACTION") || is("CONSTRAINTS") => Effect::None,
-                _ => Effect::Residue,
-            };
+            _ => {}
         }
         self.track_body(word);
-        if self.copies && (is("STDIN") || is("STDOUT")) {
-            return Effect::ClientCopy;
+        self.track_residue(word);
+        self.previous = word;
+        None
+    }
+
+    fn is_first(&self, word: &str) -> bool {
+        self.first.eq_ignore_ascii_case(word)
+    }
+
+    fn leave(&mut self, word: &'static str) {
+        self.effect = self.effect.and(Effect::Residue(word));
+    }
+
+    fn track_residue(&mut self, word: &str) {
+        let is = |candidate: &str| word.eq_ignore_ascii_case(candidate);
+        let after = |candidate: &str| self.previous.eq_ignore_ascii_case(candidate);
+        if is("TEMP") || is("TEMPORARY") {
+            let inserts = self.is_first("INSERT") || self.is_first("MERGE");
+            if !inserts && MAKES_TEMPORARY.into_iter().any(after) {
+                self.leave(TEMPORARY);
+            }
+        } else if is("DROP") && after("COMMIT") && self.effect == Effect::Residue(TEMPORARY) {
+            self.effect = Effect::None;
+        } else if is("HOLD") && after("WITH") && self.is_first("DECLARE") {
+            self.leave("WITH HOLD");
+        } else if is_temporary_schema(word) {
+            self.leave(TEMPORARY);
+        } else if let Some(function) = RESIDUE_FUNCTIONS.into_iter().find(|name| is(name)) {
+            self.leave(function);
         }
-        if RESIDUE_ANYWHERE.into_iter().any(is) {
-            return Effect::Residue;
-        }
-        Effect::None
     }
 
     /// Follows the body of a function in standard SQL: the semicolons in it end no statement.
@@ -152,10 +227,12 @@ impl Statement {
             } else if is("END") {
                 self.body_depth -= 1;
             }
-        } else if self.creates && self.previous_begin && is("ATOMIC") {
+        } else if is("ATOMIC")
+            && self.is_first("CREATE")
+            && self.previous.eq_ignore_ascii_case("BEGIN")
+        {
             self.body_depth = 1;
         }
-        self.previous_begin = is("BEGIN");
     }
 }
 

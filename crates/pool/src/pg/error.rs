@@ -50,6 +50,30 @@ pub enum QueryError {
          transaction, or listen on a connection of your own"
     )]
     AnswerLost(#[source] sqlx::Error),
+    /// A pooler in between pools transactions, and what was asked for needs one server process for longer.
+    /// See [`Pooler`](super::Pooler).
+    #[error(
+        "{what} is refused behind a pooler that pools transactions: {remedy} (should it pool sessions, \
+         set SessionConfig::pooler to Pooler::Session)"
+    )]
+    Pooled {
+        /// What was asked for.
+        what: &'static str,
+        /// What to do instead.
+        remedy: &'static str,
+    },
+    /// The pooler in between was declared to pool sessions, and gave the connection another server
+    /// process. Get another session, and mend the declaration.
+    #[error(
+        "server process {now} serves the connection and no more {then}: what is in between pools \
+         transactions, so set SessionConfig::pooler to Pooler::Transaction"
+    )]
+    ProcessMoved {
+        /// The process id at the connection's start.
+        then: i32,
+        /// The process id now.
+        now: i32,
+    },
     /// An earlier statement was abandoned or broke the connection: nothing else runs on it, and its
     /// transaction will not commit.
     #[error(
@@ -211,7 +235,11 @@ impl Categorized for QueryError {
         match self {
             Self::Statement(cause) => cause.kind(),
             Self::Connection(_) => ErrorKind::Connection,
-            Self::TransactionControl { .. } | Self::Listen | Self::ClientCopy => ErrorKind::Refused,
+            Self::TransactionControl { .. }
+            | Self::Listen
+            | Self::ClientCopy
+            | Self::Pooled { .. }
+            | Self::ProcessMoved { .. } => ErrorKind::Refused,
             Self::AnswerLost(_) => ErrorKind::Ambiguous,
             Self::RollbackOnly | Self::Poisoned => ErrorKind::RolledBack,
             Self::SerializationFailed { sqlstate } => ErrorKind::of_sqlstate(sqlstate),
@@ -228,6 +256,8 @@ impl Categorized for QueryError {
             | Self::Listen
             | Self::ClientCopy
             | Self::AnswerLost(_)
+            | Self::Pooled { .. }
+            | Self::ProcessMoved { .. }
             | Self::RollbackOnly
             | Self::Poisoned
             | Self::OpenTransaction

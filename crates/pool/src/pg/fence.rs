@@ -1,33 +1,38 @@
-//! Ends backends from outside, or waits for their end: `pg_terminate_backend` over a control connection,
-//! until they are gone.
+//! Ends backends from outside: `pg_terminate_backend` over a control connection, until they are gone.
 //!
-//! A backend is told from a later process with the same id by its start. Nothing ended here is ever lent
-//! again, so that no borrower can be hit by it.
+//! A backend is told from a later process with the same id by its start, and one that serves a single
+//! transaction of ours by that transaction's. Whoever wants one ended keeps the connection that it serves
+//! open meanwhile: a pooler would give it to somebody else. Nothing ended here is ever lent again, so that
+//! no borrower can be hit by it.
 
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection, Executor, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, raw_sql};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
-use super::conn::Backend;
+use super::conn::Target;
 use super::connect;
+use super::error::sqlstate;
 
 /// What the server's statistics show as the name of a control connection, whatever the pool's is.
 pub(super) const CONTROL_NAME: &str = "poolproof-control";
 
-/// Ends those that live and are to be ended, and returns all that live, and those of which it cannot be told:
-/// whoever may not read everybody's statistics sees of another role's process that it is there, and whose,
-/// but not since when. A backend leaves this view after its transaction has ended.
-const TERMINATE: &str = "select w.pid, w.started, w.role, a.backend_start is null, \
-    case when w.ends and a.backend_start is not null then pg_terminate_backend(w.pid) end \
-    from unnest($1::int4[], $2::int8[], $3::int8[], $4::bool[]) as w (pid, started, role, ends), \
-    lateral pg_stat_get_activity(w.pid) as a \
-    where coalesce((extract(epoch from a.backend_start) * 1000000)::int8, w.started) = w.started \
-    and a.usesysid::int8 = w.role";
+/// Ends those that are still there, and returns all that were, by their index, and whether it cannot be
+/// told: whoever may not read everybody's statistics sees of another role's process that it is there, and
+/// whose, but not since when. A backend leaves this view after its transaction has ended.
+///
+/// One simple query, by the role that logged in: it works through a pooler, and leaves nothing there.
+const TERMINATE: &str = "select w.index, a.backend_start is null, \
+    case when a.backend_start is not null then pg_terminate_backend(w.pid) end \
+    from wanted as w, lateral pg_stat_get_activity(w.pid) as a where a.usesysid::int8 = w.role and \
+    case when a.backend_start is null then true \
+    when w.began is null then (extract(epoch from a.backend_start) * 1000000)::int8 = w.started \
+    else (extract(epoch from a.xact_start) * 1000000)::int8 = w.began end";
 
 /// The pause between two looks at whether a backend is gone. It doubles with every look up to the second.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
@@ -45,21 +50,13 @@ pub(super) struct Fence {
     options: PgConnectOptions,
     turn: Semaphore,
     wanted: Mutex<Vec<Arc<Wanted>>>,
-}
-
-/// How a backend comes to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Manner {
-    /// By force.
-    Terminate,
-    /// By itself, which is waited for.
-    Await,
+    /// Whether it was told that there is no control connection to be had.
+    told_barred: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Wanted {
-    backend: Backend,
-    manner: Manner,
+    target: Target,
     is_gone: AtomicBool,
     gone: Notify,
 }
@@ -70,12 +67,13 @@ impl Fence {
             options: control_options(options),
             turn: Semaphore::new(1),
             wanted: Mutex::new(Vec::new()),
+            told_barred: AtomicBool::new(false),
         }
     }
 
-    /// Brings a backend to its end and waits until it is gone, however long that takes: bound it.
-    pub(super) async fn end(&self, backend: Backend, manner: Manner) {
-        let wanted = Enlisted::new(self, backend, manner);
+    /// Ends a backend and waits until it is gone, however long that takes: bound it.
+    pub(super) async fn end(&self, target: Target) {
+        let wanted = Enlisted::new(self, target);
         let mut pause = RECONNECT.0;
         let turn = tokio::select! {
             biased;
@@ -85,7 +83,8 @@ impl Fence {
         };
         while !wanted.is_gone() {
             if let Err(error) = self.end_all(&wanted).await {
-                tracing::debug!(%error, pid = backend.pid, "a backend could not be ended yet");
+                let pid = target.backend.pid;
+                tracing::debug!(%error, pid, "a backend could not be ended yet");
                 sleep_until(Instant::now() + pause).await;
                 pause = (pause * 2).min(RECONNECT.1);
             }
@@ -95,18 +94,21 @@ impl Fence {
 
     /// Ends all backends that are wanted by now, until `own` is gone.
     async fn end_all(&self, own: &Enlisted<'_>) -> sqlx::Result<()> {
-        let mut control = connect::open(&self.options).await?;
+        let mut control = match connect::open(&self.options).await {
+            Ok(control) => control,
+            Err(error) => {
+                self.tell_barred(&error);
+                return Err(error);
+            }
+        };
+        self.told_barred.store(false, Ordering::Relaxed);
         let (mut pause, longest) = LOOK_AGAIN;
         loop {
             let wanted = self.lock().clone();
-            let backends: Vec<_> = wanted
-                .iter()
-                .map(|wanted| (wanted.backend, wanted.manner))
-                .collect();
-            let Living { mut seen, hidden } = terminate(&mut control, &backends).await?;
-            seen.extend(hidden);
-            for wanted in wanted {
-                if !seen.contains(&wanted.backend) {
+            let targets: Vec<_> = wanted.iter().map(|wanted| wanted.target).collect();
+            let living = terminate(&mut control, &targets).await?;
+            for (wanted, living) in wanted.iter().zip(living) {
+                if living == Living::Gone {
                     wanted.is_gone.store(true, Ordering::Release);
                     wanted.gone.notify_one();
                 }
@@ -121,6 +123,26 @@ impl Fence {
         }
     }
 
+    /// Says that there is no control connection to be had, once until there is.
+    fn tell_barred(&self, error: &sqlx::Error) {
+        if self.told_barred.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let is_full = sqlstate(error).is_some_and(|code| code.starts_with("53"));
+        let remedy = match is_full {
+            true => {
+                "leave the role and the server one connection beside pool_size + max_overflow, or set \
+                 SessionConfig::abandoned to Await or Drop"
+            }
+            false => "it is tried again until reset_timeout",
+        };
+        tracing::warn!(
+            %error,
+            "no control connection can be opened, so that abandoned statements run on and keep their \
+             slots until reset_timeout: {remedy}"
+        );
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Wanted>>> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -133,10 +155,9 @@ struct Enlisted<'f> {
 }
 
 impl<'f> Enlisted<'f> {
-    fn new(fence: &'f Fence, backend: Backend, manner: Manner) -> Self {
+    fn new(fence: &'f Fence, target: Target) -> Self {
         let wanted = Arc::new(Wanted {
-            backend,
-            manner,
+            target,
             is_gone: AtomicBool::new(false),
             gone: Notify::new(),
         });
@@ -159,47 +180,50 @@ impl Drop for Enlisted<'_> {
 
 /// Returns the options for a connection that does not count as one of the pool's.
 pub(super) fn control_options(options: &PgConnectOptions) -> PgConnectOptions {
-    // A role that connections begin with may neither see nor end what the role that logs in may.
-    let options = options.clone().options([("role", "none")]);
-    options.application_name(CONTROL_NAME)
+    options.clone().application_name(CONTROL_NAME)
 }
 
-/// The backends that have not come to their end.
-#[derive(Debug, Default)]
-pub(super) struct Living {
-    pub(super) seen: Vec<Backend>,
-    /// Processes of their roles with their ids, which may be others.
-    pub(super) hidden: Vec<Backend>,
+/// Whether a backend has come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Living {
+    Gone,
+    Seen,
+    /// A process of its role with its id is there, which may be another.
+    Hidden,
 }
 
-/// Tells backends to end, in their manner; returns those that were still there.
+/// Tells backends to end; returns whether each was still there.
 pub(super) async fn terminate(
     control: &mut PgConnection,
-    backends: &[(Backend, Manner)],
-) -> sqlx::Result<Living> {
-    let mut pids: Vec<i32> = Vec::with_capacity(backends.len());
-    let mut starts: Vec<i64> = Vec::with_capacity(backends.len());
-    let mut roles: Vec<i64> = Vec::with_capacity(backends.len());
-    let mut ends: Vec<bool> = Vec::with_capacity(backends.len());
-    for (backend, manner) in backends {
-        pids.push(backend.pid);
-        starts.push(backend.micros());
-        roles.push(backend.role.into());
-        ends.push(*manner == Manner::Terminate);
-    }
-    let query = sqlx::query(TERMINATE).bind(pids).bind(starts);
-    let query = query.bind(roles).bind(ends);
-    let mut living = Living::default();
-    for row in control.fetch_all(query).await? {
-        let backend = Backend::read(&row)?;
-        if row.try_get(3)? {
-            living.hidden.push(backend);
-        } else {
-            living.seen.push(backend);
+    targets: &[Target],
+) -> sqlx::Result<Vec<Living>> {
+    let mut sql = String::from(
+        "set local role none; with wanted (index, pid, started, role, began) as (values (null::int4, \
+         null::int4, null::int8, null::int8, null::int8)",
+    );
+    for (index, Target { backend, began }) in targets.iter().enumerate() {
+        let (pid, started, role) = (backend.pid, backend.micros(), backend.role);
+        write!(sql, ", ({index}, {pid}, {started}, {role}, ").expect(UNFAILING);
+        match began {
+            Some(began) => write!(sql, "{began})").expect(UNFAILING),
+            None => sql.push_str("null)"),
         }
+    }
+    sql.push_str(") ");
+    sql.push_str(TERMINATE);
+    let mut living = vec![Living::Gone; targets.len()];
+    for row in control.fetch_all(raw_sql(AssertSqlSafe(sql))).await? {
+        let index = usize::try_from(row.try_get::<i32, _>(0)?);
+        let index = index.map_err(|error| sqlx::Error::Decode(error.into()))?;
+        living[index] = match row.try_get(1)? {
+            true => Living::Hidden,
+            false => Living::Seen,
+        };
     }
     Ok(living)
 }
+
+const UNFAILING: &str = "bug: writing to a String failed";
 
 #[cfg(test)]
 mod tests {
@@ -212,11 +236,15 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::pg::conn::Backend;
 
-    const BACKEND: Backend = Backend {
-        pid: 1,
-        started: SystemTime::UNIX_EPOCH,
-        role: 10,
+    const TARGET: Target = Target {
+        backend: Backend {
+            pid: 1,
+            started: SystemTime::UNIX_EPOCH,
+            role: 10,
+        },
+        began: None,
     };
 
     /// On a server that is not there.
@@ -235,7 +263,7 @@ mod tests {
             let ended = runtime.block_on(async {
                 let fence = fence();
                 let hour = Duration::from_secs(3600);
-                timeout(hour, fence.end(BACKEND, Manner::Terminate)).await
+                timeout(hour, fence.end(TARGET)).await
             });
             tell.send(ended)
         });
@@ -246,7 +274,7 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_waits_for_any_more_is_not_wanted() {
         let fence = fence();
-        let ended = fence.end(BACKEND, Manner::Terminate).now_or_never();
+        let ended = fence.end(TARGET).now_or_never();
         assert_eq!(ended, None);
         assert!(fence.lock().is_empty());
     }

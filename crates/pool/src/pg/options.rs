@@ -69,13 +69,13 @@ pub enum Isolation {
 }
 
 impl TransactionOptions {
-    /// Returns the simple query that begins the transaction.
-    pub(super) fn begin(&self) -> SqlStr {
+    /// Returns the simple query that begins the transaction, and asks `question` in it.
+    pub(super) fn begin(&self, question: Option<&str>) -> SqlStr {
         let without_deadline = Self {
             deadline: None,
             ..*self
         };
-        if without_deadline == Self::default() {
+        if without_deadline == Self::default() && question.is_none() {
             return PLAIN_BEGIN.into_sql_str();
         }
         let Self {
@@ -103,6 +103,10 @@ impl TransactionOptions {
         for (name, millis) in timeouts.in_millis() {
             write!(sql, "; SET LOCAL {name} = {millis}").expect("bug: writing to a String failed");
         }
+        if let Some(question) = question {
+            sql.push_str("; ");
+            sql.push_str(question);
+        }
         if *with_xid {
             sql.push_str("; ");
             sql.push_str(XID);
@@ -117,7 +121,7 @@ mod tests {
 
     #[test]
     fn options_go_into_the_one_query_that_begins_the_transaction() {
-        assert_eq!(TransactionOptions::default().begin().as_str(), "BEGIN");
+        assert_eq!(TransactionOptions::default().begin(None).as_str(), "BEGIN");
         let all = TransactionOptions {
             isolation: Some(Isolation::Serializable),
             read_only: true,
@@ -132,11 +136,11 @@ mod tests {
             with_xid: true,
         };
         assert_eq!(
-            all.begin().as_str(),
+            all.begin(Some("SELECT 1")).as_str(),
             "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE; \
              SET LOCAL statement_timeout = 1500; SET LOCAL lock_timeout = 1000; \
              SET LOCAL idle_in_transaction_session_timeout = 10000; \
-             SET LOCAL client_connection_check_interval = 250; SELECT pg_current_xact_id()::text"
+             SET LOCAL client_connection_check_interval = 250; SELECT 1; SELECT pg_current_xact_id()::text"
         );
     }
 }

@@ -7,7 +7,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::Shared;
-use super::fence::Manner;
 use super::track::{Doomed, Patience, Scan};
 
 /// A pause that is as good as none, where nothing is due within the clock's range.
@@ -37,14 +36,18 @@ fn look(shared: &Weak<Shared>, patience: Patience, endings: &mut JoinSet<()>) ->
         return None;
     };
     for Doomed {
-        backend,
+        target,
         location,
         reaped,
     } in doomed
     {
-        tracing::warn!(pid = backend.pid, %location, "ending a stale session: {reaped}");
+        let Some(target) = target else {
+            tracing::warn!(%location, "a stale session ends at its next call: {reaped}");
+            continue;
+        };
+        tracing::warn!(pid = target.backend.pid, %location, "ending a stale session: {reaped}");
         let fence = Arc::clone(&shared.fence);
-        endings.spawn(async move { fence.end(backend, Manner::Terminate).await });
+        endings.spawn(async move { fence.end(target).await });
     }
     Some(next.unwrap_or(now + FAR))
 }

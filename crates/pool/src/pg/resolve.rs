@@ -1,16 +1,17 @@
 //! Finds out how a commit ended whose answer was never seen.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
-use sqlx::{Connection, Executor, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, raw_sql};
 use thiserror::Error;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::PgConnector;
-use super::conn::{Asking, Backend, ServerIdentity};
+use super::conn::{Asking, Backend, Identity, ServerIdentity};
 use super::connect;
 use super::error::{is_connection_error, sqlstate};
-use super::fence::{Living, Manner, control_options, terminate};
+use super::fence::{Living, control_options, terminate};
 use crate::brief::brief;
 use crate::pool::Pool;
 
@@ -27,9 +28,11 @@ pub struct InDoubt {
     pub backend: Backend,
     /// The transaction's id, where
     /// [`TransactionOptions::with_xid`](super::TransactionOptions::with_xid) asked for it.
-    pub xid: Option<u64>,
+    pub xid: Option<NonZeroU64>,
     /// Which server it was, where that may be asked.
     pub server: Option<ServerIdentity>,
+    /// Whether a pooler was noticed in between. The backend may serve others by now, and is never ended.
+    pub is_pooled: bool,
 }
 
 /// How a commit ended.
@@ -54,6 +57,16 @@ pub enum ResolveError {
     /// The user was not allowed to learn which server it was at the time.
     #[error("which server was to commit is not known")]
     Unidentified,
+    /// A pooler stood in between, which gives the backend to others once its connection is gone, so that
+    /// it can neither be ended nor waited for.
+    /// [`InDoubt::resolve`] does without where
+    /// [`with_xid`](super::TransactionOptions::with_xid) asked for the transaction's id; otherwise only a
+    /// key that the transaction would have written can tell, and that not before it has surely ended.
+    #[error(
+        "behind a pooler no backend can be ended and waited for: begin with \
+         TransactionOptions::with_xid, or look for a key that the transaction would have written"
+    )]
+    Pooled,
     /// A process with the backend's id is there, but it belongs to a role of which the one that asks may see
     /// too little to tell whether it is the backend or a later one. Only where the outcome cannot be read
     /// by the transaction's id. Ask with a pool of the role that was to commit.
@@ -211,32 +224,43 @@ impl InDoubt {
     ) -> Result<Resolution, Failure> {
         let then = self.server.ok_or(ResolveError::Unidentified)?;
         let mut control = connect::open(&control_options(connector.options())).await?;
-        let (_control, now) = Asking::default().identify(&mut control).await?;
+        let Identity { server: now, .. } = Asking::default().identify(&mut control).await?;
         let crashed = then.compare(now)?;
         progress.is_connected = true;
-        let wanted = [(self.backend, Manner::Terminate)];
-        loop {
-            let Living { seen, hidden } = terminate(&mut control, &wanted).await?;
-            if let [Backend { pid, .. }] = hidden[..] {
-                match (question, self.xid) {
-                    // What the server says of an id that has ended is final whoever is there.
-                    (Question::Outcome, Some(_)) => break,
-                    _ => return Err(ResolveError::Hidden { pid }.into()),
-                }
-            }
-            if seen.is_empty() {
-                break;
-            }
-            sleep_until(Instant::now() + LOOK_AGAIN).await;
+        match (question, self.xid) {
+            // What the server says of an id that has ended is final without that.
+            (Question::Outcome, Some(_)) if self.is_pooled => {}
+            _ if self.is_pooled => return Err(ResolveError::Pooled.into()),
+            _ => self.end(&mut control, question).await?,
         }
         let resolution = match (question, self.xid) {
             (Question::Fence, _) => Resolution::RolledBack,
             (Question::Outcome, None) => return Err(ResolveError::NoXid.into()),
-            (Question::Outcome, Some(xid)) => status(&mut control, xid, crashed).await?,
+            (Question::Outcome, Some(xid)) => status(&mut control, xid.get(), crashed).await?,
         };
         // The answer is there; a goodbye that fails changes nothing about it.
         drop(control.close().await);
         Ok(resolution)
+    }
+
+    /// Ends the backend and waits until it is gone.
+    async fn end(&self, control: &mut PgConnection, question: Question) -> Result<(), Failure> {
+        loop {
+            match (
+                terminate(control, &[self.backend.into()]).await?[0],
+                question,
+                self.xid,
+            ) {
+                (Living::Gone, ..) => return Ok(()),
+                // What the server says of an id that has ended is final whoever is there.
+                (Living::Hidden, Question::Outcome, Some(_)) => return Ok(()),
+                (Living::Hidden, ..) => {
+                    let pid = self.backend.pid;
+                    return Err(ResolveError::Hidden { pid }.into());
+                }
+                (Living::Seen, ..) => sleep_until(Instant::now() + LOOK_AGAIN).await,
+            }
+        }
     }
 }
 
@@ -312,8 +336,9 @@ async fn status(
     crashed: Crashed,
 ) -> Result<Resolution, Failure> {
     loop {
-        let query = sqlx::query("select pg_xact_status($1::text::xid8)").bind(xid.to_string());
-        let answered = match control.fetch_one(query).await {
+        // A simple query, which a pooler passes to one backend as a whole.
+        let query = format!("select pg_xact_status('{xid}'::xid8)");
+        let answered = match control.fetch_one(raw_sql(AssertSqlSafe(query))).await {
             Ok(row) => row.try_get::<Option<String>, _>(0)?,
             Err(cause) if sqlstate(&cause).as_deref() == Some(IN_THE_FUTURE) => {
                 return Ok(Resolution::RolledBack);

@@ -1,5 +1,7 @@
 //! A lease with a transaction scope.
 
+use std::num::NonZeroU64;
+
 use sqlx::postgres::{PgQueryResult, PgRow};
 use sqlx::{Execute, PgConnection, Postgres, Row};
 use tokio::runtime::Handle;
@@ -40,7 +42,7 @@ pub struct Session {
     /// Whether somebody was told that a commit is in doubt.
     pub(super) doubt_told: bool,
     /// The transaction's id, where it was asked for.
-    pub(super) xid: Option<u64>,
+    pub(super) xid: Option<NonZeroU64>,
     /// The SQLSTATE of class 40 after which the transaction can only roll back.
     pub(super) doomed: Option<String>,
     /// Why it was ended from outside, once that was noticed.
@@ -50,6 +52,8 @@ pub struct Session {
     /// Whether what sqlx remembers of prepared statements is out of date once the statement in flight is
     /// answered.
     pub(super) outdated: bool,
+    /// Whether something was left behind that no reset removes.
+    pub(super) is_spent: bool,
 }
 
 /// How deep in transactions the server is, as far as this session has seen.
@@ -76,6 +80,7 @@ impl From<Lease<PgConnector>> for Session {
             reaped: None,
             raw_used: base >= Fate::Reset,
             outdated: false,
+            is_spent: false,
         }
     }
 }
@@ -324,8 +329,12 @@ impl Drop for Session {
         if let Some(in_doubt) = self.in_doubt {
             self.tell_doubt(in_doubt);
         }
+        if self.is_spent {
+            self.lease.condemn(Fate::Drop);
+        }
         // One that is being ended from outside must not be lent again.
         if self.lease.get().track().close().is_some() {
+            self.lease.tracked().set_reaped();
             self.lease.condemn(Fate::Abandon);
         }
     }

@@ -32,10 +32,13 @@ const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SessionConfig {
     /// Timeouts that the server enforces on every connection. They are part of the connection's
-    /// start, so that they cost no round trip and no reset loses them. A connection pooler in between
-    /// must let the start-up parameter `options` through. Default: none, which leaves the server's
-    /// own.
+    /// start, so that they cost no round trip and no reset loses them. Behind a pooler, which does not
+    /// pass them on, they are set when a connection was opened, and where it pools transactions at each
+    /// BEGIN: statements outside a transaction have none there.
+    /// Default: none, which leaves the server's own.
     pub timeouts: ServerTimeouts,
+    /// What stands between the pool and the server. Default: [`Pooler::Notice`].
+    pub pooler: Pooler,
     /// How a connection is cleaned between two borrowers. Default: [`ResetMode::Fast`].
     pub reset: ResetMode,
     /// What becomes of a statement whose future was dropped. Default: [`Abandoned::Terminate`].
@@ -110,6 +113,16 @@ impl ServerTimeouts {
             .map(|(name, value)| (name, value.as_nanos().div_ceil(1_000_000)))
     }
 
+    /// Returns these, and for those that are not set `others`.
+    pub(super) fn or(self, others: Self) -> Self {
+        Self {
+            statement: self.statement.or(others.statement),
+            lock: self.lock.or(others.lock),
+            idle_in_transaction: self.idle_in_transaction.or(others.idle_in_transaction),
+            client_check: self.client_check.or(others.client_check),
+        }
+    }
+
     fn each(&self) -> impl Iterator<Item = (&'static str, Duration)> + use<> {
         let Self {
             statement,
@@ -126,6 +139,23 @@ impl ServerTimeouts {
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
     }
+}
+
+/// What stands between the pool and the server, and for how long it gives a connection a server process of
+/// its own. What is promised behind each is in the crate's README.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Pooler {
+    /// A pooler is noticed at each connection's start, because it cannot pass on the start-up parameters
+    /// that sqlx sends, and is taken for one that pools transactions. Proxies that pass on what they
+    /// receive are none. A connection without `extra_float_digits` looks like one through a pooler.
+    #[default]
+    Notice,
+    /// There is none, or one that pools sessions. Where one is noticed, each BEGIN checks that the
+    /// connection's server process is still the same:
+    /// [`QueryError::ProcessMoved`](super::QueryError::ProcessMoved).
+    Session,
+    /// There is one that pools transactions, noticed or not.
+    Transaction,
 }
 
 /// How a connection is cleaned between two borrowers.
@@ -148,23 +178,26 @@ pub enum ResetMode {
 /// case.
 ///
 /// The server notices a closed connection only when it has something to say, or checks by itself
-/// (`client_check` in [`ServerTimeouts`]); until then the statement runs on and holds its locks.
+/// (`client_check` in [`ServerTimeouts`]); until then the statement runs on and holds its locks. So the
+/// connection stays open, and its slot taken, until the statement has ended or
+/// [`Config::reset_timeout`](crate::Config::reset_timeout) has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Abandoned {
-    /// Ends the backend with `pg_terminate_backend`, which the server logs, and waits until it is gone.
-    /// A COMMIT is not ended but waited for: ending one that waits for a synchronous standby would make
-    /// it visible without that.
+    /// Ends the backend with `pg_terminate_backend`, which the server logs, and waits until it is gone,
+    /// so that the server never has more backends of the pool than its limit. A COMMIT is not ended but
+    /// waited for: ending one that waits for a synchronous standby would make it visible without that.
+    /// Behind a pooler that pools transactions, neither is a statement outside a transaction, because
+    /// which backend works on it is not known.
     ///
-    /// The connection's slot stays taken until the backend is gone or
-    /// [`Config::reset_timeout`](crate::Config::reset_timeout) has passed, so that the server never has
-    /// more backends of the pool than its limit. This and the next take a control connection beside the
-    /// pool's, one at a time and for that time only, with the `application_name`
-    /// `poolproof-control`.
+    /// Takes a control connection beside the pool's, one at a time and for that time only, with the
+    /// `application_name` `poolproof-control`. Where the server or the role has none to spare,
+    /// statements run on: leave it one, or use another of these.
     #[default]
     Terminate,
-    /// Waits until the backend is gone by itself, no longer than for [`Abandoned::Terminate`].
+    /// Waits until the statement has ended by itself.
     Await,
-    /// Frees the slot at once. The server may have more backends of the pool than its limit.
+    /// Closes the connection and frees the slot at once. The server may have more backends of the pool
+    /// than its limit.
     Drop,
 }
 

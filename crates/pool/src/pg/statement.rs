@@ -111,14 +111,22 @@ impl Session {
             .and_then(refuse_too_many)
             .map_err(|cause| QueryError::Statement(sqlx::Error::Encode(cause)))?;
         let sql = statement.sql();
-        match control::effect(sql.as_str()) {
+        let effect = control::effect(sql.as_str());
+        let is_pooled = self.lease.get().is_pooled();
+        if is_pooled {
+            self.require_shared(effect, arguments.is_some())?;
+        }
+        match effect {
             Effect::Control(keyword) => return Err(QueryError::TransactionControl { keyword }),
             Effect::Listen => return Err(QueryError::Listen),
             Effect::ClientCopy => return Err(QueryError::ClientCopy),
-            found @ (Effect::Residue | Effect::Forgets) => {
+            Effect::Residue(_) => {
                 self.base = Fate::Reset;
                 self.lease.condemn(Fate::Reset);
-                self.outdated = found == Effect::Forgets;
+            }
+            Effect::Indelible(keyword) => {
+                self.is_spent = true;
+                self.outdated = keyword != "LOAD";
             }
             Effect::None => {}
         }
@@ -126,9 +134,35 @@ impl Session {
         let admitted = Admitted {
             sql,
             arguments,
-            persistent,
+            // A statement with a name would stay on a process that serves others next.
+            persistent: persistent && !is_pooled,
         };
         Ok((admitted, before))
+    }
+
+    /// Refuses what cannot work, or would hurt others, where transactions of many clients take turns on one
+    /// server process.
+    fn require_shared(&self, effect: Effect, is_prepared: bool) -> Result<(), QueryError> {
+        match effect {
+            // Like a function, a block may do nothing of the kind.
+            Effect::Residue("DO")
+            | Effect::None
+            | Effect::Control(_)
+            | Effect::Listen
+            | Effect::ClientCopy => {}
+            Effect::Residue(what) | Effect::Indelible(what) => {
+                let remedy = "it would stay on a server process that serves others; use what ends with \
+                    the transaction (SET LOCAL, ON COMMIT DROP, pg_advisory_xact_lock)";
+                return Err(QueryError::Pooled { what, remedy });
+            }
+        }
+        // sqlx prepares and executes in two steps, and another client's may come in between.
+        if is_prepared && self.scope == Scope::Outside {
+            let what = "a prepared statement outside a transaction";
+            let remedy = "run it in Session::transaction, or as sqlx::raw_sql without parameters";
+            return Err(QueryError::Pooled { what, remedy });
+        }
+        Ok(())
     }
 
     /// Assumes the worst for as long as a statement is in flight; returns the fate to go back to.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::conn::Backend;
+use super::conn::{Backend, Pinned, Target};
 use super::control;
 use super::listing::{Activity, OpenSession, OpenTransaction, Reaped, Stale};
 
@@ -31,8 +31,10 @@ pub(super) enum Errand<'a> {
     Statement(&'a str),
     /// The beginning of a transaction.
     Begin,
-    /// The end of one.
+    /// The end of one that keeps what it did.
     Commit,
+    /// The end of one that does not.
+    Rollback,
     /// Anything else that controls one.
     Control,
 }
@@ -40,7 +42,9 @@ pub(super) enum Errand<'a> {
 /// The record of one connection.
 #[derive(Debug)]
 pub(super) struct Track {
+    /// What served it when it was opened.
     backend: Backend,
+    pinned: Pinned,
     record: Mutex<Option<Record>>,
 }
 
@@ -61,6 +65,8 @@ struct Record {
 struct Begun {
     since: Instant,
     statements: u64,
+    /// What serves it, where that is pinned to it only, until its end is sent.
+    serving: Option<Target>,
 }
 
 /// The beginning of a text, in place, so that no statement costs an allocation.
@@ -103,10 +109,24 @@ impl fmt::Debug for Text {
     }
 }
 
+impl Record {
+    fn serving(&self) -> Option<Target> {
+        self.transaction?.serving
+    }
+
+    /// From now on, what serves the transaction may come to serve others.
+    fn release(&mut self) {
+        if let Some(begun) = &mut self.transaction {
+            begun.serving = None;
+        }
+    }
+}
+
 impl Track {
-    pub(super) fn new(backend: Backend) -> Self {
+    pub(super) fn new(backend: Backend, pinned: Pinned) -> Self {
         Self {
             backend,
+            pinned,
             record: Mutex::new(None),
         }
     }
@@ -154,12 +174,26 @@ impl Track {
                 record.transaction = Some(Begun {
                     since: now,
                     statements: 0,
+                    serving: None,
                 });
             }
-            Errand::Commit => record.activity = Activity::Committing,
+            Errand::Commit => {
+                record.activity = Activity::Committing;
+                record.release();
+            }
+            Errand::Rollback => record.release(),
             Errand::Control => {}
         }
         Ok(())
+    }
+
+    /// The transaction is served by this process, until its end is sent.
+    pub(super) fn serve(&self, target: Target) {
+        if let Some(record) = self.lock().as_mut()
+            && let Some(begun) = &mut record.transaction
+        {
+            begun.serving = Some(target);
+        }
     }
 
     /// The server has answered. Returns whether the session was reaped meanwhile.
@@ -214,7 +248,15 @@ impl Track {
                     limit,
                 };
                 record.reaped = Some(reaped);
-                return Judged::Stale(reaped, record.location);
+                let target = match self.pinned {
+                    Pinned::Transaction => record.serving(),
+                    Pinned::Connection | Pinned::Declared => Some(self.backend.into()),
+                };
+                return Judged::Stale(Doomed {
+                    target,
+                    location: record.location,
+                    reaped,
+                });
             }
             due = due.into_iter().chain(since.checked_add(limit)).min();
         }
@@ -229,8 +271,9 @@ impl Track {
         // A copy, so that the words are looked for without the lock.
         let record = self.lock().clone()?;
         let ago = |since: Instant| now.saturating_duration_since(since);
+        let serving = record.serving().map(|target| target.backend);
         Some(OpenSession {
-            backend: self.backend,
+            backend: serving.unwrap_or(self.backend),
             location: record.location,
             open_for: ago(record.since),
             statements: record.statements,
@@ -249,13 +292,14 @@ impl Track {
 enum Judged {
     /// With the time when it would be stale, if ever.
     Fine(Option<Instant>),
-    Stale(Reaped, &'static Location<'static>),
+    Stale(Doomed),
 }
 
-/// A session to be ended at the server.
+/// A session that is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Doomed {
-    pub(super) backend: Backend,
+    /// What may be ended at the server; none where that may serve others.
+    pub(super) target: Option<Target>,
     pub(super) location: &'static Location<'static>,
     pub(super) reaped: Reaped,
 }
@@ -326,11 +370,7 @@ impl Registry {
         for track in tracks {
             match track.judge(patience, now) {
                 Judged::Fine(due) => next = next.into_iter().chain(due).min(),
-                Judged::Stale(reaped, location) => doomed.push(Doomed {
-                    backend: track.backend,
-                    location,
-                    reaped,
-                }),
+                Judged::Stale(session) => doomed.push(session),
             }
         }
         Scan::Sessions { doomed, next }

@@ -217,6 +217,17 @@ impl<C: Connector> Inner<C> {
             tracing::warn!(%error, "a connection could not be reset; closing it");
             return Err(Unfit);
         }
+        // The reset has removed what set-up made.
+        if fate == Fate::Reset
+            && let Some(hook) = &self.hooks.connect
+            && let Err(error) = hooks::run(hook, connection).await
+        {
+            tracing::warn!(
+                error = &error as &dyn Error,
+                "a connection could not be set up again; closing it"
+            );
+            return Err(Unfit);
+        }
         if let Some(hook) = &self.hooks.release
             && let Err(error) = hooks::run(hook, connection).await
         {
@@ -236,7 +247,7 @@ impl<C: Connector> Inner<C> {
             conn: None,
             reason: Some(Reason::Abandoned),
         };
-        // Here and not in a task, so that the socket is closed at once, also without a runtime.
+        // What is dropped here, or in a task that never runs, closes the socket also without a runtime.
         if let Some(ending) = self.connector.abandon(connection) {
             self.handle.spawn(async move {
                 let inner = slot.inner();

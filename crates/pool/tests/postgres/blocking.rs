@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use poolproof_pool::{
     BlockingError, BlockingPool, BlockingTransaction, Categorized, Config, ErrorKind, PgConnector,
-    QueryError, RetryPolicy, SavepointError, TransactionError, TransactionOptions,
+    QueryError, RetryPolicy, SavepointError, SessionConfig, TransactionError, TransactionOptions,
 };
 use sqlx::{AssertSqlSafe, Row};
 use tokio::runtime::Runtime;
 
-use crate::support::{Bench, PATIENCE, one_connection};
+use crate::support::{Bench, PATIENCE, connector, one_connection};
 
 type Queried<T> = Result<T, BlockingError<QueryError>>;
 
@@ -26,8 +26,8 @@ impl Plain {
     fn new(name: &'static str, config: Config) -> Self {
         let runtime = Runtime::new().unwrap();
         let bench = runtime.block_on(Bench::with(name, config.clone()));
-        let options = bench.cluster.options().application_name(name);
-        let pool = BlockingPool::new(PgConnector::new(options), config).unwrap();
+        let options = bench.server.options().application_name(name);
+        let pool = BlockingPool::new(connector(options, SessionConfig::default()), config).unwrap();
         Self {
             runtime,
             bench,

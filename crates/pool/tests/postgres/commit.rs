@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use poolproof_faults::Toxic;
 use poolproof_pool::{Categorized, Category, ErrorKind, QueryError, Transaction, TransactionError};
-use poolproof_testbed::{Cluster, LocalConfig};
+use poolproof_testbed::LocalConfig;
 use sqlx::{ConnectOptions, Executor};
 
-use crate::support::{Bench, one_connection, pool_on};
+use crate::support::{Bench, Server, one_connection, pool_on};
 
 /// F3: COMMIT in an aborted transaction answers ROLLBACK, which sqlx reports as success.
 #[tokio::test]
@@ -72,8 +72,8 @@ async fn a_transaction_that_slipped_away_is_reported_as_lost() {
 /// What the server says to COMMIT is definite, and leaves neither a transaction nor a stray ROLLBACK.
 #[tokio::test]
 async fn f4_a_refused_commit_is_definite_and_the_session_goes_on() {
-    let cluster = Cluster::start(LocalConfig::default()).await.unwrap();
-    let pool = pool_on(cluster.options(), poolproof_pool::Config::default());
+    let server = Server::start(LocalConfig::default()).await;
+    let pool = pool_on(server.options(), poolproof_pool::Config::default());
     let mut session = pool.session().await.unwrap();
     session
         .execute("create table t (v int unique deferrable initially deferred)")
@@ -97,7 +97,7 @@ async fn f4_a_refused_commit_is_definite_and_the_session_goes_on() {
     assert_eq!(rows.len(), 1);
     drop(session);
     assert_eq!(pool.snapshot().idle, 1, "a clean return");
-    let log = std::fs::read_to_string(cluster.log_file()).unwrap();
+    let log = server.log();
     assert!(log.contains("duplicate key"), "the log is not the server's");
     assert!(!log.contains("transaction in progress"), "{log}");
 }
@@ -161,7 +161,7 @@ async fn a_link_cut_during_commit_leaves_the_commit_unknown() {
             Ok::<(), QueryError>(())
         }),
         async {
-            let mut admin = bench.cluster.options().connect().await.unwrap();
+            let mut admin = bench.server.direct().connect().await.unwrap();
             let query = "select 1 from commit_cut";
             let mut pause = tokio::time::interval(Duration::from_millis(10));
             while admin.fetch_optional(query).await.unwrap().is_none() {
@@ -213,7 +213,7 @@ async fn a_commit_that_is_cancelled_is_remembered_as_in_doubt() {
     }
     assert_eq!(session.in_doubt().map(|doubt| doubt.backend), Some(backend));
     drop(session);
-    bench.until_gone(backend.pid).await;
+    bench.until_at_rest().await;
     assert_eq!(
         bench.stored().await,
         ["maybe"],

@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
-use poolproof_pool::{AcquireError, Categorized, Category, Config, ConnectError, DatabaseUrl};
+use poolproof_pool::{
+    AcquireError, Categorized, Category, Config, ConnectError, DatabaseUrl, PgConnector, Pool,
+    Pooler, SessionConfig,
+};
 use sqlx::postgres::PgSslMode;
 use sqlx::{ConnectOptions, Executor};
 
-use crate::support::{Bench, cluster, pool_on};
+use crate::support::{Bench, pool_on, server};
 
+direct! { "PgBouncer refuses logins with an SQLSTATE that it has for everything";
 /// The table: what the server refuses for good is told after one attempt, with its code.
 #[tokio::test]
 async fn what_is_refused_for_good_is_rejected_at_once_with_the_cause() {
-    let cluster = cluster().await;
-    let mut admin = cluster.options().connect().await.unwrap();
+    let server = server().await;
+    let mut admin = server.options().connect().await.unwrap();
     for sql in [
         "create role connecting_plain login password 's3cret'",
         "create database connecting_private",
@@ -21,7 +25,7 @@ async fn what_is_refused_for_good_is_rejected_at_once_with_the_cause() {
     ] {
         admin.execute(sql).await.unwrap();
     }
-    let options = || cluster.options();
+    let options = || server.options();
     let plain = || options().username("connecting_plain").password("s3cret");
     for (options, code) in [
         (options().password("wrong-s3cret"), Some("28P01")),
@@ -53,6 +57,33 @@ async fn what_is_refused_for_good_is_rejected_at_once_with_the_cause() {
         for text in [format!("{error} {error:?}"), format!("{pool:?}")] {
             assert!(!text.contains("s3cret"), "{text}");
         }
+    }
+}
+}
+
+/// On a direct connection. What a pooler does not pass on is missing as well when it was never sent.
+#[tokio::test]
+async fn a_pooler_is_noticed_by_what_did_not_arrive_unless_something_else_was_declared() {
+    let server = server().await;
+    let whole = server.direct();
+    let less = server.direct().extra_float_digits(None);
+    let other = server.direct().extra_float_digits(0);
+    for (options, pooler, is_pooled) in [
+        (&whole, Pooler::Notice, false),
+        (&other, Pooler::Notice, false),
+        (&less, Pooler::Notice, true),
+        (&less, Pooler::Session, false),
+        (&whole, Pooler::Session, false),
+        (&whole, Pooler::Transaction, true),
+    ] {
+        let sessions = SessionConfig {
+            pooler,
+            ..SessionConfig::default()
+        };
+        let connector = PgConnector::configured(options.clone(), sessions).unwrap();
+        let pool = Pool::new(connector, Config::default()).unwrap();
+        let lease = pool.acquire().await.unwrap();
+        assert_eq!(lease.get().is_pooled(), is_pooled, "{pooler:?}");
     }
 }
 
@@ -130,8 +161,8 @@ async fn a_url_of_sqlalchemy_with_an_awkward_password_connects_and_never_shows_i
     let text = format!(
         "postgresql+asyncpg://odd%40user:p%40ss%2Fw%3Ard%23%3F%25@127.0.0.1:{}/{}\
          ?ssl=prefer&prepared_statement_cache_size=0",
-        bench.cluster.port(),
-        bench.cluster.options().get_database().unwrap()
+        bench.server.port(),
+        bench.server.options().get_database().unwrap()
     );
     let url: DatabaseUrl = text.parse().unwrap();
     assert!(url.is_loopback());

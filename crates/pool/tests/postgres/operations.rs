@@ -6,13 +6,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use poolproof_faults::Toxic;
 use poolproof_pool::{
-    Categorized, Config, Critical, ErrorKind, HEALTH_DEADLINE, HealthStatus, Hooks, PgConnector,
-    Pool, QueryError, SampleValue, Transaction, TransactionError,
+    Categorized, Config, Critical, ErrorKind, HEALTH_DEADLINE, HealthStatus, Hooks, Pool,
+    QueryError, SampleValue, SessionConfig, Transaction, TransactionError,
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tokio::time::Instant;
 
-use crate::support::{Bench, one_connection};
+use crate::support::{Bench, connector, one_connection};
 
 /// Statements that fail on a real server, with the kind of the error and its code.
 const MISTAKES: [(&str, ErrorKind, &str); 15] = [
@@ -147,7 +147,7 @@ async fn a_commit_in_doubt_is_told_also_when_its_future_was_dropped() {
     let told: Arc<Mutex<Vec<Critical>>> = Arc::default();
     let listener = Arc::clone(&told);
     let hooks = Hooks::new().on_critical(move |event| listener.lock().unwrap().push(event.clone()));
-    let connector = PgConnector::new(bench.options.clone());
+    let connector = connector(bench.options.clone(), SessionConfig::default());
     bench.pool = Pool::with_hooks(connector, one_connection(), hooks).unwrap();
 
     let silence = Toxic::Timeout { timeout_ms: 0 };
@@ -161,7 +161,7 @@ async fn a_commit_in_doubt_is_told_also_when_its_future_was_dropped() {
             Ok::<(), QueryError>(())
         }));
         let committed = async {
-            let mut admin = bench.cluster.options().connect().await.unwrap();
+            let mut admin = bench.server.direct().connect().await.unwrap();
             let query = format!("select 1 from {} offset {round}", bench.name);
             let mut pause = tokio::time::interval(Duration::from_millis(10));
             while admin

@@ -297,10 +297,7 @@ async fn a_transaction_past_its_deadline_is_rolled_back_at_once_wherever_it_is()
     };
     assert_eq!(in_doubt.backend, backend);
     assert_eq!(session.in_doubt(), Some(in_doubt));
-    in_doubt
-        .fence(&bench.pool, Duration::from_secs(30))
-        .await
-        .unwrap();
+    bench.terminate(backend.pid).await;
     drop(session);
     bench.until_at_rest().await;
     assert_eq!(bench.stored().await, [""; 0]);

@@ -1,5 +1,6 @@
 //! A commit whose answer was never seen, and how to find out.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use poolproof_faults::Toxic;
@@ -7,11 +8,11 @@ use poolproof_pool::{
     Config, InDoubt, QueryError, Resolution, ResolveError, Transaction, TransactionError,
     TransactionOptions,
 };
-use poolproof_testbed::{Cluster, LocalConfig};
+use poolproof_testbed::LocalConfig;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
 
 use crate::roles::server_of;
-use crate::support::{Bench, insert, one_connection, pool_on};
+use crate::support::{Bench, Server, insert, one_connection, pool_on};
 
 /// Long enough for anything but a hang.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -60,19 +61,7 @@ async fn lose_the_answer(bench: &mut Bench, when: impl AsyncFnOnce(&mut Bench)) 
     in_doubt
 }
 
-#[tokio::test]
-async fn a_commit_that_was_stored_resolves_to_committed() {
-    let mut bench = Bench::distant("resolve_stored", one_connection()).await;
-    let in_doubt = lose_the_answer(&mut bench, async |bench: &mut Bench| {
-        let stored = async |bench: &mut Bench| bench.stored().await == ["maybe"];
-        bench.until("the row is stored", stored).await;
-    })
-    .await;
-    let resolution = in_doubt.resolve(&bench.pool, WITHIN).await.unwrap();
-    assert_eq!(resolution, Resolution::Committed);
-    bench.until_at_rest().await;
-}
-
+direct! { "behind a pooler no backend of a commit in doubt is ended";
 /// The backend still works on COMMIT. An answer given now would not be final, so that it is ended first.
 #[tokio::test]
 async fn a_commit_under_way_is_ended_first_and_resolves_to_rolled_back() {
@@ -94,6 +83,20 @@ async fn a_commit_under_way_is_ended_first_and_resolves_to_rolled_back() {
     assert_eq!(bench.stored().await, [""; 0]);
     let again = in_doubt.resolve(&bench.pool, WITHIN).await.unwrap();
     assert_eq!(again, Resolution::RolledBack);
+    bench.until_at_rest().await;
+}
+}
+
+#[tokio::test]
+async fn a_commit_that_was_stored_resolves_to_committed() {
+    let mut bench = Bench::distant("resolve_stored", one_connection()).await;
+    let in_doubt = lose_the_answer(&mut bench, async |bench: &mut Bench| {
+        let stored = async |bench: &mut Bench| bench.stored().await == ["maybe"];
+        bench.until("the row is stored", stored).await;
+    })
+    .await;
+    let resolution = in_doubt.resolve(&bench.pool, WITHIN).await.unwrap();
+    assert_eq!(resolution, Resolution::Committed);
     bench.until_at_rest().await;
 }
 
@@ -121,7 +124,7 @@ async fn a_backend_with_the_same_id_and_another_start_is_left_alone() {
     let mut session = bench.pool.session().await.unwrap();
     let (backend, server) = {
         let connection = session.backend();
-        (connection, server_of(&bench.cluster).await)
+        (connection, server_of(&bench.server).await)
     };
     let mut namesake = backend;
     namesake.started -= Duration::from_micros(1);
@@ -129,6 +132,7 @@ async fn a_backend_with_the_same_id_and_another_start_is_left_alone() {
         backend: namesake,
         xid: None,
         server,
+        is_pooled: false,
     };
     in_doubt.fence(&bench.pool, WITHIN).await.unwrap();
     session.execute("select 1").await.unwrap();
@@ -138,13 +142,14 @@ async fn a_backend_with_the_same_id_and_another_start_is_left_alone() {
 #[tokio::test]
 async fn a_fence_ends_the_backend_that_was_to_commit() {
     let mut bench = Bench::single("resolve_fence").await;
-    let server = server_of(&bench.cluster).await;
+    let server = server_of(&bench.server).await;
     let mut session = bench.pool.session().await.unwrap();
     let backend = session.backend();
     let in_doubt = InDoubt {
         backend,
         xid: None,
         server,
+        is_pooled: false,
     };
     in_doubt.fence(&bench.pool, WITHIN).await.unwrap();
     let backends = bench.backends().await;
@@ -159,15 +164,16 @@ async fn a_fence_ends_the_backend_that_was_to_commit() {
 #[tokio::test]
 async fn what_cannot_be_told_has_a_name() {
     let bench = Bench::single("resolve_names").await;
-    let server = server_of(&bench.cluster).await.unwrap();
+    let server = server_of(&bench.server).await.unwrap();
     let known = InDoubt {
         backend: poolproof_pool::Backend {
             pid: 1,
             started: std::time::SystemTime::UNIX_EPOCH,
             role: 10,
         },
-        xid: Some(3),
+        xid: NonZeroU64::new(3),
         server: Some(server),
+        is_pooled: false,
     };
     let resolve = async |in_doubt: InDoubt| in_doubt.resolve(&bench.pool, WITHIN).await;
     // The first ids belong to the making of the database, and are forgotten at once.
@@ -217,15 +223,16 @@ async fn what_cannot_be_told_has_a_name() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_unreachable_with_the_cause() {
     let bench = Bench::single("resolve_nobody").await;
-    let server = server_of(&bench.cluster).await;
+    let server = server_of(&bench.server).await;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
-    let gone = pool_on(bench.cluster.options().port(port), one_connection());
+    let gone = pool_on(bench.server.options().port(port), one_connection());
     let in_doubt = InDoubt {
         backend: bench.pool.session().await.unwrap().backend(),
-        xid: Some(3),
+        xid: NonZeroU64::new(3),
         server,
+        is_pooled: false,
     };
     let within = Duration::from_millis(200);
     let error = in_doubt.resolve(&gone, within).await.unwrap_err();
@@ -239,15 +246,15 @@ async fn a_server_that_is_not_there_is_unreachable_with_the_cause() {
 /// again. Goal: the fate of such a namesake is never taken for ours.
 #[tokio::test]
 async fn after_a_crash_a_committed_namesake_is_not_believed() {
-    let cluster = Cluster::start(LocalConfig::default()).await.unwrap();
-    let pool = pool_on(cluster.options(), Config::default());
+    let server = Server::start(LocalConfig::default()).await;
+    let pool = pool_on(server.options(), Config::default());
     let mut session = pool.session().await.unwrap();
     session.execute("create table t (v int)").await.unwrap();
     session.execute("checkpoint").await.unwrap();
     let pid = session.backend().pid;
     let outcome = session
         .transaction_with(&WITH_XID, async |_: &mut Transaction<'_>| {
-            crash(&cluster, pid).await;
+            crash(&server, pid).await;
             Ok::<(), QueryError>(())
         })
         .await;
@@ -257,8 +264,8 @@ async fn after_a_crash_a_committed_namesake_is_not_believed() {
     drop(session);
     let resolution = in_doubt.resolve(&pool, WITHIN).await.unwrap();
     assert_eq!(resolution, Resolution::RolledBack);
-    let xid = in_doubt.xid.unwrap();
-    let mut admin = cluster.options().connect().await.unwrap();
+    let xid = in_doubt.xid.unwrap().get();
+    let mut admin = server.direct().connect().await.unwrap();
     let namesake = loop {
         let query = "insert into t values (1) returning xmin::text::int8";
         let row = admin.fetch_one(query).await.unwrap();
@@ -276,8 +283,8 @@ async fn after_a_crash_a_committed_namesake_is_not_believed() {
 }
 
 /// Kills a backend, upon which the server ends all others and recovers.
-async fn crash(cluster: &Cluster, pid: i32) {
-    let mut admin = cluster.options().connect().await.unwrap();
+async fn crash(server: &Server, pid: i32) {
+    let mut admin = server.direct().connect().await.unwrap();
     let kill = format!("copy (select 1) to program 'kill -9 {pid}'");
     // The server may end this connection before it answers.
     drop(admin.execute(AssertSqlSafe(kill)).await);
@@ -286,7 +293,7 @@ async fn crash(cluster: &Cluster, pid: i32) {
         let query = "select 1 from pg_stat_activity where pid = $1";
         loop {
             pause.tick().await;
-            let Ok(mut admin) = cluster.options().connect().await else {
+            let Ok(mut admin) = server.direct().connect().await else {
                 continue;
             };
             if let Ok(None) = admin.fetch_optional(sqlx::query(query).bind(pid)).await {

@@ -8,12 +8,12 @@ use poolproof_pool::{
     Categorized, Config, ErrorKind, Isolation, PgConnector, Pool, QueryError, RetryError,
     RetryPolicy, Session, Transaction, TransactionError, TransactionOptions,
 };
-use poolproof_testbed::{Cluster, LocalConfig};
+use poolproof_testbed::LocalConfig;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use crate::support::{Bench, PATIENCE, insert, one_connection, pool_on};
+use crate::support::{Bench, PATIENCE, Server, insert, one_connection, pool_on};
 
 const SERIALIZABLE: TransactionOptions = TransactionOptions {
     isolation: Some(Isolation::Serializable),
@@ -48,13 +48,13 @@ fn raise(code: &str) -> AssertSqlSafe<String> {
 /// in the first attempt of each, all have read before any may write. Goal: every increment is stored once, and the server never warns of a stray COMMIT or ROLLBACK.
 #[tokio::test]
 async fn f4_serialization_failures_are_run_again_until_each_is_applied_once() {
-    let cluster = Cluster::start(LocalConfig::default()).await.unwrap();
+    let server = Server::start(LocalConfig::default()).await;
     let config = Config {
         pool_size: 4,
         max_overflow: 0,
         ..Config::default()
     };
-    let pool = pool_on(cluster.options(), config);
+    let pool = pool_on(server.options(), config);
     let mut session = pool.session().await.unwrap();
     session.execute("create table c (v int)").await.unwrap();
     session.execute("insert into c values (0)").await.unwrap();
@@ -97,7 +97,7 @@ async fn f4_serialization_failures_are_run_again_until_each_is_applied_once() {
         "only one of the first four can have come through"
     );
     assert_eq!(pool.snapshot().closed_total, 0, "no connection was lost");
-    let log = std::fs::read_to_string(cluster.log_file()).unwrap();
+    let log = server.log();
     assert!(
         log.contains("could not serialize access"),
         "the log is not the server's"
@@ -108,8 +108,8 @@ async fn f4_serialization_failures_are_run_again_until_each_is_applied_once() {
 /// F4: two transactions lock two rows crosswise. One is chosen as the victim, and its second attempt ends.
 #[tokio::test]
 async fn f4_a_deadlock_is_run_again_on_a_clean_session() {
-    let cluster = Cluster::start(LocalConfig::default()).await.unwrap();
-    let pool = pool_on(cluster.options(), Config::default());
+    let server = Server::start(LocalConfig::default()).await;
+    let pool = pool_on(server.options(), Config::default());
     let mut session = pool.session().await.unwrap();
     session
         .execute("create table d (id int primary key, v int)")
@@ -150,7 +150,7 @@ async fn f4_a_deadlock_is_run_again_on_a_clean_session() {
     let rows = session.fetch_all("select v from d").await.unwrap();
     let values: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
     assert_eq!(values, [2, 2]);
-    let log = std::fs::read_to_string(cluster.log_file()).unwrap();
+    let log = server.log();
     assert!(log.contains("deadlock detected"), "nothing was tested");
     assert!(!log.contains("transaction in progress"), "{log}");
 }
@@ -248,16 +248,16 @@ async fn only_what_can_pass_is_run_again_and_not_for_ever() {
 async fn a_connection_that_breaks_before_commit_is_run_again_on_another() {
     let mut bench = Bench::single("retry_broken").await;
     let pool = bench.pool.clone();
-    let cluster = Arc::clone(&bench.cluster);
+    let server = Arc::clone(&bench.server);
     let mut attempts = 0;
     pool.retry(&patient(), |attempt| {
         attempts = attempt.number();
-        let cluster = &cluster;
+        let server = &server;
         Box::pin(attempt.transaction(async move |tx: &mut Transaction<'_>| {
             tx.execute(insert("retry_broken", "once")).await?;
             if attempts == 1 {
                 let row = tx.fetch_one("select pg_backend_pid()").await?;
-                let mut admin = cluster.options().connect().await.unwrap();
+                let mut admin = server.direct().connect().await.unwrap();
                 let query = sqlx::query("select pg_terminate_backend($1, 30000)");
                 let ended = admin.fetch_one(query.bind(row.get::<i32, _>(0))).await;
                 assert!(ended.unwrap().get::<bool, _>(0));
@@ -363,14 +363,13 @@ async fn a_server_without_a_free_slot_is_waited_for() {
         ("max_wal_senders".to_owned(), "0".to_owned()),
         ("autovacuum".to_owned(), "off".to_owned()),
     ];
-    let cluster = Cluster::start(LocalConfig {
+    let server = Server::start(LocalConfig {
         settings: settings.into(),
         ..LocalConfig::default()
     })
-    .await
-    .unwrap();
+    .await;
     let mut taken = Vec::new();
-    while let Ok(connection) = cluster.options().connect().await {
+    while let Ok(connection) = server.direct().connect().await {
         taken.push(connection);
     }
     assert!(!taken.is_empty());
@@ -378,7 +377,7 @@ async fn a_server_without_a_free_slot_is_waited_for() {
         pool_timeout: Duration::from_secs(1),
         ..Config::default()
     };
-    let pool = pool_on(cluster.options(), config);
+    let pool = pool_on(server.options(), config);
     let policy = patient();
     let (outcome, ()) = tokio::join!(
         pool.retry(&policy, |attempt| {
@@ -399,7 +398,7 @@ async fn a_server_without_a_free_slot_is_waited_for() {
         }
     );
     outcome.unwrap();
-    let log = std::fs::read_to_string(cluster.log_file()).unwrap();
+    let log = server.log();
     assert!(log.contains("too many clients"), "{log}");
 }
 

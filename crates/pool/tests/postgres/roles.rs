@@ -1,16 +1,17 @@
 //! Roles that may do little, and roles that connections begin with.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use poolproof_pool::{
     Backend, Categorized, Config, InDoubt, PgConnector, Pool, QueryError, Resolution, ResolveError,
     ServerIdentity, Transaction, TransactionOptions,
 };
-use poolproof_testbed::{Cluster, LocalConfig};
+use poolproof_testbed::LocalConfig;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgConnection};
 
-use crate::support::{PATIENCE, one_connection, pool_on};
+use crate::support::{PATIENCE, Server, one_connection, pool_on};
 
 /// Long enough for anything but a hang.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -22,36 +23,49 @@ const APP: &str = "create role app_rw; create role plain login password 'plain' 
 /// what the pool knows and can do.
 #[tokio::test]
 async fn a_connection_may_begin_with_another_role_than_the_one_that_logs_in() {
-    let by_server = format!("{APP}; alter role plain set role = app_rw");
-    for (roles, by_client) in [(by_server.as_str(), false), (APP, true)] {
-        let (cluster, mut admin, mut options) = with_roles(roles).await;
-        if by_client {
-            options = options.options([("role", "app_rw")]);
-        }
-        let pool = pool_on(options, one_connection());
-        let mut session = pool.session().await.unwrap();
-        let backend = session.backend();
-        assert_eq!(role_of(&mut session).await, "app_rw");
-        session.execute("set role none").await.unwrap();
-        drop(session);
-        let mut session = pool.session().await.unwrap();
-        assert_eq!(session.backend(), backend, "reset, and not closed");
-        assert_eq!(role_of(&mut session).await, "app_rw");
-        drop(session);
-        let server = pool.acquire().await.unwrap().get().server();
-        assert_eq!(server, server_of(&cluster).await);
+    let (rig, admin, options) =
+        with_roles(&format!("{APP}; alter role plain set role = app_rw")).await;
+    begins_with_another_role(&rig, admin, options).await;
+}
 
-        let mut session = pool.session().await.unwrap();
-        let sleep = session.execute("select pg_sleep(600)");
-        tokio::select! {
-            ended = sleep => panic!("{ended:?}"),
-            () = until_asleep(&mut admin, backend.pid) => {}
-        }
-        drop(session);
-        // Comes after the slot was freed.
-        drop(pool.session().await.unwrap());
-        assert!(!is_there(&mut admin, backend.pid).await, "F19");
+direct! { "start-up options do not pass a pooler";
+/// The same, where the client says so.
+#[tokio::test]
+async fn a_connection_may_begin_with_a_role_of_the_clients_choice() {
+    let (rig, admin, options) = with_roles(APP).await;
+    let options = options.options([("role", "app_rw")]);
+    begins_with_another_role(&rig, admin, options).await;
+}
+}
+
+async fn begins_with_another_role(
+    rig: &Server,
+    mut admin: PgConnection,
+    options: PgConnectOptions,
+) {
+    let pool = pool_on(options, one_connection());
+    let mut session = pool.session().await.unwrap();
+    let backend = session.backend();
+    assert_eq!(role_of(&mut session).await, "app_rw");
+    session.execute("set role none").await.unwrap();
+    drop(session);
+    let mut session = pool.session().await.unwrap();
+    assert_eq!(session.backend(), backend, "reset, and not closed");
+    assert_eq!(role_of(&mut session).await, "app_rw");
+    drop(session);
+    let server = pool.acquire().await.unwrap().get().server();
+    assert_eq!(server, server_of(rig).await);
+
+    let mut session = pool.session().await.unwrap();
+    let sleep = session.execute("select pg_sleep(600)");
+    tokio::select! {
+        ended = sleep => panic!("{ended:?}"),
+        () = until_asleep(&mut admin, backend.pid) => {}
     }
+    drop(session);
+    // Comes after the slot was freed.
+    drop(pool.session().await.unwrap());
+    assert!(!is_there(&mut admin, backend.pid).await, "F19");
 }
 
 async fn role_of(session: &mut poolproof_pool::Session) -> String {
@@ -83,12 +97,13 @@ async fn until_asleep(admin: &mut PgConnection, pid: i32) {
 /// gone, and what may be a stranger is not ended.
 #[tokio::test]
 async fn a_role_that_may_not_see_the_backend_does_not_take_it_for_gone() {
-    let (cluster, plain) = with_plain_role("grant pg_signal_backend to plain").await;
-    let owner = pool_on(cluster.options(), Config::default());
+    let (rig, plain) = with_plain_role("grant pg_signal_backend to plain").await;
+    let owner = pool_on(rig.options(), Config::default());
     let in_doubt = InDoubt {
         backend: owner.session().await.unwrap().backend(),
         xid: None,
-        server: server_of(&cluster).await,
+        server: server_of(&rig).await,
+        is_pooled: false,
     };
     let pid = in_doubt.backend.pid;
     for error in [
@@ -108,8 +123,8 @@ async fn a_role_that_may_not_see_the_backend_does_not_take_it_for_gone() {
 /// What the server says of an id whose transaction has ended is final, whoever is there.
 #[tokio::test]
 async fn a_role_that_may_not_see_the_backend_can_read_an_outcome_by_its_id() {
-    let (cluster, plain) = with_plain_role("create table t (v int)").await;
-    let owner = pool_on(cluster.options(), one_connection());
+    let (rig, plain) = with_plain_role("create table t (v int)").await;
+    let owner = pool_on(rig.options(), one_connection());
     let mut session = owner.session().await.unwrap();
     let with_xid = TransactionOptions {
         with_xid: true,
@@ -123,8 +138,9 @@ async fn a_role_that_may_not_see_the_backend_can_read_an_outcome_by_its_id() {
     let xid = committed.await.unwrap().unsigned_abs();
     let in_doubt = InDoubt {
         backend: session.backend(),
-        xid: Some(xid),
-        server: server_of(&cluster).await,
+        xid: NonZeroU64::new(xid),
+        server: server_of(&rig).await,
+        is_pooled: false,
     };
     let resolution = in_doubt.resolve(&plain, WITHIN).await.unwrap();
     assert_eq!(resolution, Resolution::Committed);
@@ -134,9 +150,9 @@ async fn a_role_that_may_not_see_the_backend_can_read_an_outcome_by_its_id() {
 /// A process id is used again, by whoever comes. Goal: another role's process is not taken for ours.
 #[tokio::test]
 async fn a_process_of_another_role_is_not_the_backend() {
-    let (cluster, plain) = with_plain_role("grant pg_signal_backend to plain").await;
+    let (rig, plain) = with_plain_role("grant pg_signal_backend to plain").await;
     let own = plain.session().await.unwrap().backend();
-    let owner = pool_on(cluster.options(), one_connection());
+    let owner = pool_on(rig.options(), one_connection());
     let mut session = owner.session().await.unwrap();
     let in_doubt = InDoubt {
         backend: Backend {
@@ -144,7 +160,8 @@ async fn a_process_of_another_role_is_not_the_backend() {
             ..own
         },
         xid: None,
-        server: server_of(&cluster).await,
+        server: server_of(&rig).await,
+        is_pooled: false,
     };
     in_doubt.fence(&plain, WITHIN).await.unwrap();
     session.execute("select 1").await.unwrap();
@@ -156,11 +173,12 @@ async fn a_process_of_another_role_is_not_the_backend() {
 async fn a_server_that_refuses_is_not_asked_again() {
     for function in ["pg_terminate_backend", "pg_xact_status"] {
         let revoke = format!("revoke execute on function {function} from public");
-        let (cluster, plain) = with_plain_role(&revoke).await;
+        let (rig, plain) = with_plain_role(&revoke).await;
         let in_doubt = InDoubt {
             backend: plain.session().await.unwrap().backend(),
-            xid: Some(3),
-            server: server_of(&cluster).await,
+            xid: NonZeroU64::new(3),
+            server: server_of(&rig).await,
+            is_pooled: false,
         };
         let error = in_doubt.resolve(&plain, WITHIN).await.unwrap_err();
         let ResolveError::Refused(cause) = &error else {
@@ -176,7 +194,7 @@ async fn a_server_that_refuses_is_not_asked_again() {
 #[tokio::test]
 async fn a_user_who_may_not_ask_which_server_it_is_connects_all_the_same() {
     let revoke = "revoke execute on function pg_control_system() from public";
-    let (cluster, pool) = with_plain_role(revoke).await;
+    let (rig, pool) = with_plain_role(revoke).await;
     let leases = [
         pool.acquire().await.unwrap(),
         pool.acquire().await.unwrap(),
@@ -186,7 +204,7 @@ async fn a_user_who_may_not_ask_which_server_it_is_connects_all_the_same() {
         leases.each_ref().map(|lease| lease.get().server()),
         [None; 3]
     );
-    let log = std::fs::read_to_string(cluster.log_file()).unwrap();
+    let log = rig.log();
     let refusals = log.matches("denied for function pg_control_system").count();
     assert_eq!(refusals, 1, "{log}");
 }
@@ -200,31 +218,31 @@ async fn a_server_that_fails_to_say_which_one_it_is_is_asked_again() {
          $$ begin if nextval('first.calls') = 1 then raise 'not now'; end if; \
          system_identifier = 7; end $$; \
          alter role plain set search_path = first, pg_catalog";
-    let (_cluster, pool) = with_plain_role(fails_at_first).await;
+    let (_rig, pool) = with_plain_role(fails_at_first).await;
     let lease = pool.acquire().await.unwrap();
     let system = lease.get().server().map(|server| server.system);
     assert_eq!(system, Some(7));
 }
 
 /// A server with a role that may do little, a pool of which is returned.
-async fn with_plain_role(grants: &str) -> (Cluster, Pool<PgConnector>) {
+async fn with_plain_role(grants: &str) -> (Server, Pool<PgConnector>) {
     let role = format!("create role plain login password 'plain'; {grants}");
-    let (cluster, _, options) = with_roles(&role).await;
-    (cluster, pool_on(options, Config::default()))
+    let (rig, _, options) = with_roles(&role).await;
+    (rig, pool_on(options, Config::default()))
 }
 
 /// A server with these roles, and how to be `plain` there.
-async fn with_roles(roles: &str) -> (Cluster, PgConnection, PgConnectOptions) {
-    let cluster = Cluster::start(LocalConfig::default()).await.unwrap();
-    let mut admin = cluster.options().connect().await.unwrap();
+async fn with_roles(roles: &str) -> (Server, PgConnection, PgConnectOptions) {
+    let rig = Server::start(LocalConfig::default()).await;
+    let mut admin = rig.direct().connect().await.unwrap();
     let roles = sqlx::raw_sql(AssertSqlSafe(roles.to_owned()));
     admin.execute(roles).await.unwrap();
-    let options = cluster.options().username("plain").password("plain");
-    (cluster, admin, options)
+    let options = rig.options().username("plain").password("plain");
+    (rig, admin, options)
 }
 
-pub(crate) async fn server_of(cluster: &Cluster) -> Option<ServerIdentity> {
-    let pool = pool_on(cluster.options(), one_connection());
+pub(crate) async fn server_of(server: &Server) -> Option<ServerIdentity> {
+    let pool = pool_on(server.options(), one_connection());
     let lease = pool.acquire().await.unwrap();
     lease.get().server()
 }

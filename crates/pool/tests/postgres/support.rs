@@ -5,16 +5,56 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use poolproof_faults::{Proxies, ProxySpec, Stream, Toxic, ToxicSpec};
-use poolproof_pool::{Config, PgConnector, Pool, SessionConfig};
-use poolproof_testbed::{Cluster, LocalConfig};
+use poolproof_pool::{Config, PgConnector, Pool, Pooler, SessionConfig};
+use poolproof_testbed::{Cluster, LocalConfig, PgBouncer, PoolMode};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgConnection, Row};
+
+use crate::FRONT;
 
 /// How long a condition is waited for. Generous: it is the test's failure and not a measurement.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Shared by the tests that run at the same time; the last one to end stops it.
-static CLUSTER: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+static SERVER: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+
+/// A cluster, and what the test target puts in front of it.
+pub(crate) struct Server {
+    cluster: Arc<Cluster>,
+    front: Option<PgBouncer>,
+}
+
+impl Server {
+    pub(crate) async fn start(config: LocalConfig) -> Self {
+        let cluster = Arc::new(Cluster::start(config).await.unwrap());
+        let front = FRONT.map(|mode| {
+            PgBouncer::start(Arc::clone(&cluster), mode).unwrap_or_else(|error| panic!("{error}"))
+        });
+        Self { cluster, front }
+    }
+
+    /// The way that clients take.
+    pub(crate) fn options(&self) -> PgConnectOptions {
+        let front = self.front.as_ref().map(PgBouncer::options);
+        front.unwrap_or_else(|| self.direct())
+    }
+
+    /// The way past what stands in front.
+    pub(crate) fn direct(&self) -> PgConnectOptions {
+        self.cluster.options()
+    }
+
+    /// Where clients connect to.
+    pub(crate) fn port(&self) -> u16 {
+        self.front
+            .as_ref()
+            .map_or(self.cluster.port(), PgBouncer::port)
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.cluster.log_file()).unwrap()
+    }
+}
 
 /// What a test works with.
 pub(crate) struct Bench {
@@ -23,7 +63,7 @@ pub(crate) struct Bench {
     pub(crate) admin: PgConnection,
     /// The pool's `application_name`, and the table's name.
     pub(crate) name: &'static str,
-    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) server: Arc<Server>,
     /// Where the pool connects to.
     pub(crate) options: PgConnectOptions,
     /// What stands between the pool and the server, if anything.
@@ -39,17 +79,16 @@ const DISTANCE: Toxic = Toxic::Latency {
     jitter_ms: 0,
 };
 
-pub(crate) async fn cluster() -> Arc<Cluster> {
+pub(crate) async fn server() -> Arc<Server> {
     let shared = || {
-        let mut cluster = CLUSTER.lock().unwrap_or_else(|broken| broken.into_inner());
-        cluster.upgrade().unwrap_or_else(|| {
+        let mut server = SERVER.lock().unwrap_or_else(|broken| broken.into_inner());
+        server.upgrade().unwrap_or_else(|| {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .unwrap();
-            let started = runtime.block_on(Cluster::start(LocalConfig::default()));
-            let started = Arc::new(started.unwrap());
-            *cluster = Arc::downgrade(&started);
+            let started = Arc::new(runtime.block_on(Server::start(LocalConfig::default())));
+            *server = Arc::downgrade(&started);
             started
         })
     };
@@ -71,15 +110,15 @@ impl Bench {
 
     /// Another pool on the same server under the same name.
     pub(crate) fn pool_of(&self, sessions: SessionConfig, config: Config) -> Pool<PgConnector> {
-        let options = self.cluster.options().application_name(self.name);
-        Pool::new(PgConnector::configured(options, sessions).unwrap(), config).unwrap()
+        let options = self.server.options().application_name(self.name);
+        Pool::new(connector(options, sessions), config).unwrap()
     }
 
     /// A pool of one connection to a server that is some milliseconds away.
     pub(crate) async fn distant(name: &'static str, config: Config) -> Self {
         let mut bench = Self::with(name, config.clone()).await;
         let proxies = Proxies::new(1);
-        let upstream = format!("127.0.0.1:{}", bench.cluster.port());
+        let upstream = format!("127.0.0.1:{}", bench.server.port());
         let proxy = proxies.create(ProxySpec::local(PROXY, upstream)).await;
         let listen: SocketAddr = proxy.unwrap().listen.parse().unwrap();
         bench.options = bench.options.port(listen.port());
@@ -90,19 +129,22 @@ impl Bench {
     }
 
     pub(crate) async fn with(name: &'static str, config: Config) -> Self {
-        let cluster = cluster().await;
-        let mut admin = cluster.options().connect().await.unwrap();
+        Self::on(server().await, name, config).await
+    }
+
+    pub(crate) async fn on(server: Arc<Server>, name: &'static str, config: Config) -> Self {
+        let mut admin = server.direct().connect().await.unwrap();
         let table = format!("drop table if exists {name}; create table {name} (v text)");
         admin
             .execute(sqlx::raw_sql(AssertSqlSafe(table)))
             .await
             .unwrap();
-        let options = cluster.options().application_name(name);
+        let options = server.options().application_name(name);
         Self {
             pool: pool_on(options.clone(), config),
             admin,
             name,
-            cluster,
+            server,
             options,
             proxies: None,
         }
@@ -233,7 +275,16 @@ pub(crate) fn one_connection() -> Config {
 }
 
 pub(crate) fn pool_on(options: PgConnectOptions, config: Config) -> Pool<PgConnector> {
-    Pool::new(PgConnector::new(options), config).unwrap()
+    Pool::new(connector(options, SessionConfig::default()), config).unwrap()
+}
+
+/// Opens connections as the test target's way to the server needs it.
+pub(crate) fn connector(options: PgConnectOptions, sessions: SessionConfig) -> PgConnector {
+    let pooler = match FRONT {
+        Some(PoolMode::Session) => Pooler::Session,
+        Some(PoolMode::Transaction) | None => sessions.pooler,
+    };
+    PgConnector::configured(options, SessionConfig { pooler, ..sessions }).unwrap()
 }
 
 pub(crate) fn insert(table: &str, value: &str) -> sqlx::RawSql {

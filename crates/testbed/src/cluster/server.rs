@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::sync::Mutex;
 
@@ -243,6 +243,14 @@ impl Server {
         &self.password
     }
 
+    pub(super) fn account(&self) -> Option<&Account> {
+        self.account.as_ref()
+    }
+
+    pub(super) fn run_path(&self) -> &Path {
+        self.run.path()
+    }
+
     pub(super) fn run_id(&self) -> String {
         self.run.name()
     }
@@ -280,7 +288,7 @@ impl Drop for Server {
 }
 
 /// The server binds it a moment later; a neighbour may be faster, and then another is tried.
-fn free_port() -> io::Result<u16> {
+pub(super) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
@@ -298,7 +306,7 @@ fn refused_setting(log: &str) -> Option<String> {
     (!message.is_empty()).then_some(message)
 }
 
-fn tail(log: &str) -> String {
+pub(super) fn tail(log: &str) -> String {
     let lines: Vec<_> = log.trim_end().lines().collect();
     lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
 }

@@ -1,6 +1,9 @@
 //! Races and listings that need a look inside.
 
 use std::net::TcpListener;
+use std::sync::Arc;
+
+use sqlx::{ConnectOptions, Executor};
 
 use super::*;
 use crate::processes;
@@ -57,5 +60,29 @@ async fn a_ps_listing_finds_the_processes_that_proc_shows() {
     // Some of the helpers come and go; the checkpointer and its like stay.
     let both: Vec<_> = by_ps.iter().filter(|pid| by_proc.contains(pid)).collect();
     assert!(both.len() > 4, "{by_ps:?} {by_proc:?}");
+    cluster.stop().await.unwrap();
+}
+
+/// It is found among the cluster's processes, so that the next run ends it should this one be killed.
+#[tokio::test]
+async fn a_pgbouncer_passes_clients_on_and_ends_with_its_value() {
+    let cluster = Arc::new(Cluster::start(LocalConfig::default()).await.unwrap());
+    let pooler = PgBouncer::start(Arc::clone(&cluster), PoolMode::Transaction);
+    let pooler = pooler.unwrap_or_else(|error| panic!("{error}"));
+    let mut client = pooler.options().connect().await.unwrap();
+    client.execute("select 1").await.unwrap();
+    assert_ne!(pooler.port(), cluster.port());
+    let found = cluster.server.processes(processes::from_proc);
+    assert!(found.contains(&pooler.pid()), "{found:?}");
+    assert!(
+        pooler.log().contains("listening on 127.0.0.1"),
+        "{}",
+        pooler.log()
+    );
+    let options = pooler.options();
+    drop(pooler);
+    let refused = options.connect().await.unwrap_err();
+    assert!(matches!(refused, sqlx::Error::Io(_)), "{refused:?}");
+    let cluster = Arc::into_inner(cluster).expect("nobody else has it");
     cluster.stop().await.unwrap();
 }

@@ -21,6 +21,9 @@ fn whatever_is_sent_is_looked_at_in_the_same_way() {
         "atomic",
         "case",
         "temp",
+        "on commit drop",
+        "pg_temp.",
+        "with hold",
         "do",
         "e'",
         "E'",
@@ -130,22 +133,90 @@ fn an_outline_shows_neither_values_nor_comments() {
     }
 }
 
+/// Statements count and not words: the same words elsewhere leave nothing.
 #[test]
 fn what_stays_behind_on_the_session_is_seen() {
-    for sql in [
-        "set statement_timeout = 1",
-        "SET SESSION AUTHORIZATION x",
-        "reset all",
-        "select pg_advisory_lock(1)",
-        "select set_config('a.b', 'c', false)",
-        "create temp table t (x int)",
-        "select * into temporary t from s",
-        "declare c cursor with hold for select 1",
-        "prepare p as select 1",
-        "select 1; set x.y = 'z'",
-        "do $$ begin perform 1; end $$",
+    for (sql, word) in [
+        ("set statement_timeout = 1", "SET"),
+        ("SET SESSION AUTHORIZATION x", "SET"),
+        (
+            "set session characteristics as transaction read only",
+            "SET",
+        ),
+        ("reset all", "RESET"),
+        ("select pg_advisory_lock(1)", "PG_ADVISORY_LOCK"),
+        ("select pg_try_advisory_lock (1)", "PG_TRY_ADVISORY_LOCK"),
+        ("select set_config('a.b', 'c', false)", "SET_CONFIG"),
+        ("create temp table t (x int)", "TEMPORARY"),
+        ("create local temporary table t (x int)", "TEMPORARY"),
+        ("create or replace temp view v as select 1", "TEMPORARY"),
+        ("create temp sequence s", "TEMPORARY"),
+        (
+            "explain analyze create temp table t as select 1",
+            "TEMPORARY",
+        ),
+        (
+            "create temp table t (x int) on commit delete rows",
+            "TEMPORARY",
+        ),
+        ("create table pg_temp.t (x int)", "TEMPORARY"),
+        ("create table \"pg_temp\".t (x int)", "TEMPORARY"),
+        (
+            "create function pg_temp.f() returns int language sql as 'select 1'",
+            "TEMPORARY",
+        ),
+        ("alter table t set schema pg_temp", "TEMPORARY"),
+        ("select * into temporary t from s", "TEMPORARY"),
+        (
+            "with a as (select 1) select * into temp t from a",
+            "TEMPORARY",
+        ),
+        ("declare c cursor with hold for select 1", "WITH HOLD"),
+        ("prepare p as select 1", "PREPARE"),
+        ("select 1; set x.y = 'z'", "SET"),
+        ("set x.y = 'z'; select 1", "SET"),
+        ("do $$ begin perform 1; end $$", "DO"),
     ] {
-        assert_eq!(effect(sql), Effect::Residue, "{sql}");
+        assert_eq!(effect(sql), Effect::Residue(word), "{sql}");
+    }
+    for (sql, keyword) in [
+        ("load 'auto_explain'", "LOAD"),
+        ("deallocate all", "DEALLOCATE"),
+        ("discard all", "DISCARD"),
+        ("discard plans; set x.y = 'z'", "DISCARD"),
+        ("set x.y = 'z'; discard plans", "DISCARD"),
+    ] {
+        assert_eq!(effect(sql), Effect::Indelible(keyword), "{sql}");
+    }
+}
+
+#[test]
+fn the_same_words_elsewhere_leave_nothing_behind() {
+    for sql in [
+        "insert into t values (1) on conflict do nothing",
+        "insert into t values (1) on conflict (x) do update set x = 2",
+        "merge into temp using s on true when matched then do nothing",
+        "insert into temp values (1)",
+        "update t set load = 1, listen = 2, declare = 3, prepare = 4",
+        "select temp, temporary, t.temp from weather where \"do\" and do.it",
+        "create table t (temp float, set int)",
+        "create index on weather (temp)",
+        "create rule r as on insert to t do instead nothing",
+        "create function f() returns int language sql set search_path = x as 'select 1'",
+        "alter role x set jit = off",
+        "create temp table t on commit drop as select 1",
+        "create temporary table t (x int) on commit drop",
+        "declare c cursor for select 1",
+        "declare c cursor without hold for select 1",
+        "lock table t",
+        "unlisten *",
+        "notify x",
+        "select currval('s'), nextval('s')",
+        "select 'pg_temp.x', 'set_config'",
+        "comment on table t is 'temp'",
+        "set local x.y = 'z'",
+    ] {
+        assert_eq!(effect(sql), Effect::None, "{sql}");
     }
 }
 
@@ -173,16 +244,4 @@ fn listening_and_copying_with_the_client_are_seen_and_nothing_like_them() {
     ] {
         assert_eq!(effect(sql), Effect::None, "{sql}");
     }
-}
-
-#[test]
-fn what_makes_the_server_forget_statements_is_seen() {
-    for sql in [
-        "discard all",
-        "DEALLOCATE x",
-        "set a = 1; deallocate all; select 1; set a = 2",
-    ] {
-        assert_eq!(effect(sql), Effect::Forgets, "{sql}");
-    }
-    assert_eq!(effect("select 1 as deallocate"), Effect::None);
 }

@@ -11,12 +11,16 @@ const PATIENCE: Patience = Patience {
     idle_in_transaction: Some(Duration::from_secs(3)),
 };
 
-fn track(pid: i32) -> Arc<Track> {
-    Arc::new(Track::new(Backend {
+fn backend(pid: i32) -> Backend {
+    Backend {
         pid,
         started: SystemTime::UNIX_EPOCH,
         role: 10,
-    }))
+    }
+}
+
+fn track(pid: i32) -> Arc<Track> {
+    Arc::new(Track::new(backend(pid), Pinned::Connection))
 }
 
 #[track_caller]
@@ -33,7 +37,10 @@ fn doomed(scan: &Scan) -> Vec<(i32, Stale)> {
     };
     doomed
         .iter()
-        .map(|doomed| (doomed.backend.pid, doomed.reaped.stale))
+        .map(|doomed| {
+            let target = doomed.target.expect("it may be ended");
+            (target.backend.pid, doomed.reaped.stale)
+        })
         .collect()
 }
 
@@ -186,4 +193,40 @@ fn long_texts_are_cut_between_characters() {
     assert_eq!(text.words().unwrap(), "x".repeat(TEXT_KEPT - 1) + "…");
     text.set("select 1");
     assert_eq!(text.words().unwrap(), "select ?");
+}
+
+/// Behind a pooler, a process serves one of ours from the answer to BEGIN until its end is sent.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_may_serve_others_is_not_ended() {
+    let serving = Target {
+        backend: backend(7),
+        began: Some(1),
+    };
+    for (errands, target) in [
+        (&[][..], None),
+        (&[Errand::Begin], Some(serving)),
+        (&[Errand::Begin, Errand::Control], Some(serving)),
+        (&[Errand::Begin, Errand::Rollback], None),
+        (&[Errand::Begin, Errand::Commit], None),
+    ] {
+        let registry = Registry::default();
+        let track = Arc::new(Track::new(backend(1), Pinned::Transaction));
+        registry.add(&track);
+        track.open(Location::caller(), Instant::now());
+        for (index, errand) in errands.iter().enumerate() {
+            track.depart(*errand).unwrap();
+            if index == 0 {
+                track.serve(serving);
+            }
+        }
+        // Whatever it waits for, it is older than a session may be.
+        track.arrive();
+        tokio::time::advance(PATIENCE.session.unwrap()).await;
+        let Scan::Sessions { doomed, .. } = registry.scan(PATIENCE, Instant::now()) else {
+            panic!("it is watched")
+        };
+        assert_eq!(doomed[0].target, target, "{errands:?}");
+        let shown = registry.sessions()[0].backend.pid;
+        assert_eq!(shown, if target.is_some() { 7 } else { 1 });
+    }
 }

@@ -27,7 +27,8 @@ fn hooked(size: u32, overflow: i32) -> (Pool<Fake>, Fake) {
     (pool, fake)
 }
 
-/// Rule 36: each hook has its moment, and `connect` is not called for a connection that is used again.
+/// Rule 36: each hook has its moment, and `connect` is called for a connection that is used again only when it
+/// was reset.
 #[tokio::test(start_paused = true)]
 async fn rule_36_each_hook_is_called_at_its_moment() {
     let (pool, fake) = hooked(1, 1);
@@ -49,12 +50,36 @@ async fn rule_36_each_hook_is_called_at_its_moment() {
     again.get_mut();
     drop(again);
     settle().await;
-    let reset = [Call::OnAcquire, Call::Reset, Call::OnRelease];
+    let reset = [
+        Call::OnAcquire,
+        Call::Reset,
+        Call::OnConnect,
+        Call::OnRelease,
+    ];
     assert_eq!(fake.made(&all)[10..], reset);
     pool.acquire().await.unwrap().discard();
     settle().await;
-    assert_eq!(fake.made(&all)[13..], [Call::OnAcquire, Call::OnInvalidate]);
+    assert_eq!(fake.made(&all)[14..], [Call::OnAcquire, Call::OnInvalidate]);
     assert_eq!((numbers(&pool), fake.alive()), (NOTHING, 0));
+}
+
+/// F23: a connection that cannot be set up again after its reset is closed, within `reset_timeout`.
+#[tokio::test(start_paused = true)]
+async fn f23_a_hook_that_fails_hangs_or_panics_after_a_reset_costs_the_connection() {
+    for gate in [Gate::Error, Gate::Panic, Gate::Never] {
+        let (pool, fake) = hooked(1, 0);
+        let mut lease = pool.acquire().await.unwrap();
+        fake.next(Call::OnConnect, [gate]);
+        lease.get_mut();
+        let before = tokio::time::Instant::now();
+        drop(lease);
+        let again = pool.acquire().await.unwrap();
+        assert!(before.elapsed() <= pool.config().reset_timeout, "{gate:?}");
+        assert_eq!(fake.count(Call::Connect), 2, "{gate:?}");
+        drop(again);
+        settle().await;
+        assert_eq!(fake.alive(), 1, "{gate:?}");
+    }
 }
 
 /// F23: whatever a hook does once, the pool goes on with another connection, and nothing is lost.
