@@ -81,7 +81,7 @@ pub enum UrlError {
     #[error("an IPv6 address stands in brackets, such as [::1]:5432")]
     NoBrackets,
     /// Several hosts are given.
-    #[error("several hosts are given; name one")]
+    #[error("several hosts are given; name the one that is meant, such as the primary")]
     SeveralHosts,
     /// There is no user in the URL, none in `PGUSER`, and the operating system has no name for ours.
     #[error(
@@ -130,7 +130,7 @@ pub enum UrlError {
         nearest: Option<&'static str>,
     },
     /// A file that a parameter names cannot be used.
-    #[error("the file {} of `{name}` cannot be read: {kind}", path.display())]
+    #[error("the file {} of `{name}` {}", path.display(), unread(*kind))]
     File {
         /// The parameter or variable.
         name: String,
@@ -149,6 +149,14 @@ pub enum UrlError {
         /// What it should hold.
         wanted: &'static str,
     },
+}
+
+fn unread(kind: io::ErrorKind) -> String {
+    match kind {
+        io::ErrorKind::NotFound => "does not exist".to_owned(),
+        io::ErrorKind::PermissionDenied => "may not be read by this user".to_owned(),
+        kind => format!("cannot be read: {kind}"),
+    }
 }
 
 fn shown(name: Option<&str>) -> String {

@@ -209,7 +209,7 @@ fn no_answer() -> String {
     format!("the server did not answer within {} s", READ.as_secs())
 }
 
-fn text(error: impl std::error::Error) -> String {
+fn text(error: impl std::error::Error + 'static) -> String {
     crate::error::chain(&error)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use poolproof_faults::{Proxies, ProxySpec};
 use poolproof_load::{Subject, Workload};
 use poolproof_subjects::SubjectConfig;
-use poolproof_testbed::{Admin, AdminError, Cluster, LocalConfig, ServerInfo};
+use poolproof_testbed::{Admin, AdminError, Cluster, LocalConfig, ServerInfo, StartError};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::check::room_for;
@@ -203,9 +203,12 @@ async fn start_server(options: &RunOptions, run_id: &str) -> Result<Server, RunE
                 settings: settings.clone(),
                 ..LocalConfig::default()
             };
-            let cluster = Cluster::start(config)
-                .await
-                .map_err(|error| RunError::Start(Box::new(error)))?;
+            let cluster = Cluster::start(config).await.map_err(|error| match error {
+                StartError::SettingRefused { refused } => {
+                    RunError::Scenario(options.scenario.refused(&refused))
+                }
+                other => RunError::Start(Box::new(other)),
+            })?;
             let direct = cluster.options();
             Ok(Server {
                 cluster: Some(cluster),

@@ -114,6 +114,7 @@ async fn all(asked: Vec<Asked>, args: RunArgs) -> Result<u8, CommandError> {
         let replay = replay_command(&replay, seed, &args, &postgres);
         let (scenario, mut notes) = fit(scenario, &args)?;
         notes.extend(scenario.remarks.clone());
+        notes.extend(ignored_parameters(&postgres));
         runs.push(RunOptions {
             scenario,
             postgres: postgres.clone(),
@@ -185,6 +186,7 @@ fn told(
 ) -> Result<(Finished, Option<CommandError>), CommandError> {
     let mut error = match finished {
         Ok(finished) => return Ok((finished, None)),
+        Err(RunError::Scenario(problems)) => return Err(CommandError::Scenario(problems)),
         Err(error) => error,
     };
     let known = error.take_finished();
@@ -351,6 +353,15 @@ fn try_writing(path: &Path, made: &Path) -> io::Result<()> {
             Err(error) => Err(error),
         },
     }
+}
+
+/// Returns a note on what the URL says in vain.
+fn ignored_parameters(postgres: &PostgresChoice) -> Option<String> {
+    let PostgresChoice::Url(url) = postgres else {
+        return None;
+    };
+    let ignored = url.ignored().join(", ");
+    (!ignored.is_empty()).then(|| format!("ignored parameters of the database URL: {ignored}"))
 }
 
 fn names(asked: &[Asked]) -> String {
