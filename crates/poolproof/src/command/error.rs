@@ -93,6 +93,8 @@ pub(crate) enum CommandError {
     },
     #[error("signals cannot be listened for")]
     Signals(#[source] io::Error),
+    #[error("PGOPTIONS is set, and the program cannot begin again without it")]
+    Environment(#[source] io::Error),
     #[error("the program cannot start its threads")]
     Runtime(#[source] io::Error),
 }
@@ -120,6 +122,7 @@ impl CommandError {
             | Self::Junit(_)
             | Self::Proxy { .. }
             | Self::Signals(_)
+            | Self::Environment(_)
             | Self::Runtime(_) => exit::ENVIRONMENT,
             Self::Run { source, .. } | Self::Unreported { source, .. } => source.exit_code(),
         }
@@ -176,6 +179,7 @@ impl CommandError {
                 "name a result.json that poolproof wrote, or the folder it is in".to_owned()
             }
             Self::Proxy { source, .. } => return source.help(),
+            Self::Environment(_) => "unset PGOPTIONS".to_owned(),
             Self::Print(_)
             | Self::Url(_)
             | Self::Scenario(_)
