@@ -143,8 +143,8 @@ const ANSWERS: &[Answer] = &[
     at(
         Step::Connecting,
         "08P01",
-        "what listens there does not take what is sent at start-up: for PgBouncer set \
-         ignore_startup_parameters = extra_float_digits, options",
+        "a pooler says no, and above why; where PgBouncer does not take a startup parameter, set \
+         ignore_startup_parameters = extra_float_digits, options there",
     ),
     at(Step::Connecting, "0A000", TOO_OLD),
     at(Step::Creating, "0A000", TOO_OLD),

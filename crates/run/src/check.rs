@@ -93,9 +93,26 @@ impl Room {
             .saturating_sub(self.reserved)
             .saturating_sub(self.in_use);
         let shares = [self.role, self.database].into_iter().flatten();
-        shares
-            .map(|share| share.limit.saturating_sub(share.in_use))
-            .fold(server, u32::min)
+        shares.map(Share::left).fold(server, u32::min)
+    }
+
+    /// Says which limit is the tightest, and how it is raised.
+    pub(crate) fn bound(&self) -> &'static str {
+        let usable = self.usable();
+        let is_bound = |share: Option<Share>| share.is_some_and(|share| share.left() == usable);
+        if is_bound(self.role) {
+            "this role's own limit (ALTER ROLE … CONNECTION LIMIT)"
+        } else if is_bound(self.database) {
+            "this database's own limit (ALTER DATABASE … CONNECTION LIMIT)"
+        } else {
+            "max_connections: of the server, or in [postgres] settings"
+        }
+    }
+}
+
+impl Share {
+    fn left(self) -> u32 {
+        self.limit.saturating_sub(self.in_use)
     }
 }
 
@@ -329,7 +346,10 @@ mod tests {
             limit: 30,
             in_use: 29,
         });
-        assert_eq!(Room { role, ..room() }.usable(), 15);
+        let limited = Room { role, ..room() };
+        assert_eq!(limited.usable(), 15);
+        assert!(limited.bound().contains("ALTER ROLE"));
+        assert!(room().bound().starts_with("max_connections"));
         assert_eq!(
             Room {
                 role,

@@ -10,6 +10,7 @@ use sqlx::postgres::PgDatabaseError;
 use thiserror::Error;
 
 use crate::advice::{Step, advice, write_advice};
+use crate::check::Room;
 use crate::execute::Finished;
 use crate::scenario::ScenarioError;
 
@@ -60,12 +61,12 @@ pub enum RunError {
     },
     /// The server has fewer connections left than the pool and the run need.
     #[error(
-        "the server has {usable} connections left, and the pool may open {pool_max}, the run \
-         itself {own}", own = crate::stage::OWN_CONNECTIONS
+        "there are {} connections left, and the pool may open {pool_max}, the run itself {own}",
+        .room.usable(), own = crate::stage::OWN_CONNECTIONS
     )]
     NoRoom {
-        /// Connections that this role can have now.
-        usable: u32,
+        /// How many connections this role can have, and why not more.
+        room: Room,
         /// `pool_size` + `max_overflow`.
         pool_max: u32,
     },
@@ -220,13 +221,15 @@ impl RunError {
                         .into(),
                 )
             }),
-            Self::NoRoom { .. } => Some(
-                "lower pool_size or max_overflow, close other connections (`poolproof check` \
-                 counts them), or raise max_connections: of the server, or in [postgres] settings"
-                    .into(),
-            ),
+            Self::NoRoom { room, .. } => Some(format!(
+                "lower pool_size or max_overflow, close other connections (`poolproof check` counts \
+                 them), or raise {}",
+                room.bound()
+            )),
             Self::Prepare { .. } => advice(self, Step::Creating),
-            Self::Subject { .. } => advice(self, Step::Connecting),
+            Self::Subject { .. } => advice(self, Step::Connecting).or_else(|| {
+                Some("raise pool_timeout, or see with `poolproof check URL` how long connecting takes".into())
+            }),
             Self::Report { source, .. } | Self::Unreported { source, .. } => Some(write_advice(
                 source.kind(),
                 "choose another folder with --out",

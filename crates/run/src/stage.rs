@@ -10,7 +10,7 @@ use poolproof_testbed::{Admin, AdminError, Cluster, LocalConfig, ServerInfo, Sta
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::check::room_for;
-use crate::error::SlowStep;
+use crate::error::{SlowStep, chain};
 use crate::execute::{PostgresChoice, Run, RunOptions};
 use crate::namespace::{Namespace, in_schema};
 use crate::progress::{Progress, ProgressSink};
@@ -155,7 +155,8 @@ impl Stage {
             && let Err(error) = cluster.stop().await
         {
             problems.push(format!(
-                "the local Postgres was not stopped cleanly: {error}"
+                "the local Postgres was not stopped cleanly: {}",
+                chain(&error)
             ));
         }
         problems
@@ -242,10 +243,7 @@ async fn look_at(run: &Run, server: &Server) -> Result<ServerInfo, RunError> {
     let overflow = u32::try_from(pool.max_overflow).unwrap_or(pool.pool_size);
     let pool_max = pool.pool_size.saturating_add(overflow);
     if room.usable() < pool_max.saturating_add(OWN_CONNECTIONS) {
-        return Err(RunError::NoRoom {
-            usable: room.usable(),
-            pool_max,
-        });
+        return Err(RunError::NoRoom { room, pool_max });
     }
     Ok(info)
 }

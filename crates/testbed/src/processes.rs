@@ -2,11 +2,12 @@
 //!
 //! Where there is a `/proc`, a process belongs to a cluster when it runs a program called
 //! `postgres`, under the server's user id, with its working directory inside the run directory:
-//! all processes of a server work in its data directory. Elsewhere (macOS) the `ps` listing has
-//! to do: the postmaster's command line names the data directory, and every other process shows
-//! the cluster's name.
+//! all processes of a server work in its data directory. Where that may not be seen (root without
+//! CAP_SYS_PTRACE, as in a container) or there is no `/proc` (macOS), the command line has to do: the
+//! postmaster's names the data directory, and every other process shows the cluster's name.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -99,11 +100,14 @@ fn is_of(pid: i32, mark: Mark<'_>) -> Option<bool> {
     if fs::metadata(&dir).ok()?.uid() != mark.uid.as_raw() {
         return Some(false);
     }
-    if !fs::read_link(dir.join("cwd"))
-        .ok()?
-        .starts_with(mark.run_dir)
-    {
-        return Some(false);
+    match fs::read_link(dir.join("cwd")) {
+        Ok(cwd) if cwd.starts_with(mark.run_dir) => {}
+        Ok(_) => return Some(false),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let line = fs::read(dir.join("cmdline")).ok()?;
+            return Some(shows(&String::from_utf8_lossy(&line), '\0', mark));
+        }
+        Err(_) => return None,
     }
     let program = fs::read_link(dir.join("exe")).ok()?;
     let name = program
@@ -135,16 +139,20 @@ fn parse_ps(line: &str, mark: Mark<'_>) -> Option<i32> {
     if uid.parse::<u32>().ok()? != mark.uid.as_raw() {
         return None;
     }
-    let command = command.trim_start();
+    shows(command.trim_start(), ' ', mark).then(|| pid.parse().ok())?
+}
+
+/// Whether a command line, its words parted by `between`, is that of a process of the cluster.
+fn shows(command: &str, between: char, mark: Mark<'_>) -> bool {
     let titled = command
         .strip_prefix("postgres: ")
         .and_then(|title| title.strip_prefix(mark.cluster_name))
         .is_some_and(|rest| rest.starts_with(": "));
     let data = mark.run_dir.join("data");
-    let mut words = command.split_whitespace();
-    let is_postmaster = words.next().is_some_and(|it| it.ends_with("/postgres"))
-        && words.any(|word| Path::new(word) == data);
-    (titled || is_postmaster).then(|| pid.parse().ok())?
+    let mut words = command.split(between);
+    let program = words.next().and_then(|word| word.rsplit_once('/'));
+    let is_server = program.is_some_and(|(_, name)| matches!(name, "postgres" | "initdb"));
+    titled || (is_server && words.any(|word| Path::new(word) == data))
 }
 
 #[cfg(test)]
@@ -177,6 +185,29 @@ mod tests {
         ];
         for (line, expected) in cases {
             assert_eq!(parse_ps(line, mark), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_command_line_of_the_kernel_tells_our_processes_from_others() {
+        let mark = Mark {
+            run_dir: Path::new("/my cache/runs/r1"),
+            cluster_name: "poolproof-r1",
+            uid: Uid::from_raw(101),
+        };
+        for (line, expected) in [
+            (
+                "/usr/bin/postgres\0-D\0/my cache/runs/r1/data\0-p\x005432\0",
+                true,
+            ),
+            ("/usr/bin/initdb\0--pgdata\0/my cache/runs/r1/data\0", true),
+            ("postgres: poolproof-r1: checkpointer \0\0\0", true),
+            ("postgres: poolproof-r11: checkpointer \0\0\0", false),
+            ("/usr/bin/postgres\0-D\0/my cache/runs/r11/data\0", false),
+            ("/usr/bin/vi\0/my cache/runs/r1/data\0", false),
+            ("", false),
+        ] {
+            assert_eq!(shows(line, '\0', mark), expected, "{line:?}");
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -92,6 +93,10 @@ pub(crate) fn remove_segment(segment: Segment, uid: Uid) -> Result<(), SharedMem
     }
     let mut command = process::command(Path::new("ipcrm"), None, Path::new("/"));
     command.args(["-m", &id.to_string()]);
+    if uid != Uid::effective() {
+        // Its owner may remove it; root may only with a capability that containers lack.
+        command.uid(uid.as_raw());
+    }
     let done = process::run(command, "", TOOL_WITHIN)
         .map_err(|source| SharedMemoryError::Tool { id, source })?;
     if attached(segment, uid).is_some() {

@@ -158,7 +158,7 @@ impl StartError {
                  ordinary user"
                     .into()
             }
-            Self::Home(_) | Self::Files { .. } => {
+            Self::Home(_) | Self::Files { .. } | Self::Template(TemplateError::Files { .. }) => {
                 "set POOLPROOF_HOME to a directory that you may write to".into()
             }
             Self::Find(FindError::Machine(_)) => {
@@ -172,6 +172,13 @@ impl StartError {
             Self::DiskFull { .. } => {
                 "a cluster needs about 100 MB: free some, or set POOLPROOF_HOME to a directory on \
                  another disk"
+                    .into()
+            }
+            Self::Template(TemplateError::Failed { output, .. })
+                if output.contains("could not look up effective user") =>
+            {
+                "Postgres wants a name for the user that it runs as: add this one to /etc/passwd, or \
+                 in a container install libnss-unknown"
                     .into()
             }
             Self::Template(_) => {
