@@ -4,7 +4,7 @@
 set -euo pipefail
 name=${1:?usage: docker/base.sh NAME:TAG}
 suite=${SUITE:-bookworm}
-packages=ca-certificates,libnss-wrapper,postgresql
+packages=ca-certificates,libnss-unknown,postgresql
 # Only the server's programs are wanted, so no cluster of its own is created or started.
 hook='mkdir -p "$1/etc/postgresql-common" && printf "create_main_cluster = false\n" > "$1/etc/postgresql-common/createcluster.conf"'
 mmdebstrap --variant=minbase --include="$packages" --essential-hook="$hook" "$suite" - ${APT_SOURCES:+"$APT_SOURCES"} \

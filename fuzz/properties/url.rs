@@ -7,15 +7,7 @@ use poolproof_pool::{DatabaseUrl, UrlError};
 const SECRET: &str = "s3cret";
 
 /// Longer is a message only if it repeats what was typed, which may be a password.
-const MESSAGE_MAX: usize = 200;
-
-const PARAMETERS: &[&str] = &[
-    "hostaddr",
-    "sslmode",
-    "ssl-mode",
-    "ssl",
-    "statement-cache-capacity",
-];
+const MESSAGE_MAX: usize = 300;
 
 pub(crate) fn check(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
@@ -65,8 +57,15 @@ fn accepted(text: &str, url: &DatabaseUrl) {
 
 fn refused(text: &str, error: &UrlError) {
     let shown = error.to_string();
+    let path = match error {
+        UrlError::File { path, .. } | UrlError::Content { path, .. } => {
+            format!("{path:?}{}", path.display()).len()
+        }
+        _ => 0,
+    };
+    let most = MESSAGE_MAX + path;
     assert!(
-        shown.len() <= MESSAGE_MAX && format!("{error:?}").len() <= MESSAGE_MAX,
+        shown.len() <= most && format!("{error:?}").len() <= most,
         "{shown}"
     );
     let part = match error {
@@ -81,8 +80,21 @@ fn refused(text: &str, error: &UrlError) {
         UrlError::Encoding { part } => part,
         UrlError::Fragment => "`#`",
         UrlError::QuestionMark => "`?`",
-        UrlError::Parameter { name } => {
-            assert!(PARAMETERS.contains(&name.as_str()), "{text:?}: {name}");
+        UrlError::NoBrackets => "in brackets",
+        UrlError::NoUser => "user",
+        UrlError::Value { name, .. } | UrlError::Unsupported { name, .. } => name,
+        UrlError::Unknown { name, nearest } => {
+            assert!(
+                nearest.is_none_or(|nearest| shown.contains(nearest)),
+                "{text:?}"
+            );
+            name.as_deref().unwrap_or("unknown parameter")
+        }
+        UrlError::File { name, path, .. } | UrlError::Content { name, path, .. } => {
+            assert!(
+                shown.contains(&path.display().to_string()),
+                "{text:?}: {shown}"
+            );
             name
         }
     };

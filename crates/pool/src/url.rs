@@ -1,29 +1,43 @@
 //! Database URLs as SQLAlchemy and libpq write them.
 
+mod parameters;
+mod parts;
+mod tls;
+
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
 use std::str::FromStr;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
 
+use parts::Parts;
+
 /// What a host's name keeps as it is when it is shown.
 const HOST: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
-
-/// A longer scheme is something else, pasted in the wrong place; it may be secret.
-const SCHEME_MAX: usize = 40;
 
 /// Where a database is and how to log in.
 ///
 /// Reads `postgres://` and `postgresql://`, with or without a driver (`postgresql+asyncpg://`). Parts
 /// that are missing come from libpq's environment variables (`PGHOST`, `PGUSER`, …), the password also
-/// from the password file. `Debug` and `Display` show `***` in place of the password.
+/// from the password file; without any user it is the operating system's. `Debug` and `Display` show
+/// `***` in place of the password.
 ///
-/// Query parameters: those of libpq that sqlx knows (`sslmode`, `sslrootcert`, `sslcert`, `sslkey`,
-/// `application_name`, `options`, `host`, `hostaddr`, `port`, `user`, `password`, `dbname`), and
-/// asyncpg's `ssl`. Others say how a driver works rather than where the database is; they are ignored
-/// and listed by [`DatabaseUrl::ignored`].
+/// Query parameters: libpq's `sslmode`, `sslrootcert`, `sslcert`, `sslkey`, `application_name`,
+/// `options`, `host`, `hostaddr`, `port`, `user`, `password` and `dbname` are honoured, and asyncpg's
+/// `ssl`. Those that say how a driver works are ignored and listed by [`DatabaseUrl::ignored`]. Every
+/// other is refused by name with the remedy, above all those that carry safety (`channel_binding`,
+/// `require_auth`, `sslcrl`, …) or name another server (`service`, `target_session_attrs`, …), be they
+/// in the URL or in libpq's variable.
+///
+/// As in libpq, `sslmode=require` with an `sslrootcert` checks the certificate (`verify-ca`),
+/// `sslrootcert=system` asks for `verify-full`, and a Unix socket has no TLS. Unlike there, certificates
+/// are also believed when an authority of Mozilla's list issued them, which is what `system` means here;
+/// and `allow` is `prefer`. `PGOPTIONS` is sqlx's to read: it takes it into every connection, in front
+/// of `options`.
 ///
 /// # Examples
 /// ```
@@ -40,6 +54,7 @@ pub struct DatabaseUrl {
     options: PgConnectOptions,
     /// A host name, an address, or the directory of a Unix socket.
     host: String,
+    database: Option<String>,
     has_password: bool,
     ignored: Vec<String>,
 }
@@ -62,9 +77,17 @@ pub enum UrlError {
     /// An IPv6 address lacks its bracket, or something follows it.
     #[error("the address in brackets is not an IPv6 address")]
     Bracket,
+    /// An IPv6 address has no brackets, so that nobody can tell where its port begins.
+    #[error("an IPv6 address stands in brackets, such as [::1]:5432")]
+    NoBrackets,
     /// Several hosts are given.
-    #[error("several hosts are given; name one")]
+    #[error("several hosts are given; name the one that is meant, such as the primary")]
     SeveralHosts,
+    /// There is no user in the URL, none in `PGUSER`, and the operating system has no name for ours.
+    #[error(
+        "no user is named, and the operating system has no name for this one; name one: user@host"
+    )]
+    NoUser,
     /// A part is not UTF-8 once percent-decoded, or contains a NUL, at which it would end for the server.
     #[error("the {part} is not valid text after percent-decoding")]
     Encoding {
@@ -81,12 +104,71 @@ pub enum UrlError {
          `@` must be written %40"
     )]
     QuestionMark,
-    /// A query parameter has a value that cannot be used.
-    #[error("the value of the parameter `{name}` cannot be used")]
-    Parameter {
-        /// The parameter.
+    /// A query parameter, or the variable in its place, has a value that it cannot have.
+    #[error("the value of `{name}` must be {expected}")]
+    Value {
+        /// The parameter or variable.
         name: String,
+        /// What it may be.
+        expected: &'static str,
     },
+    /// A query parameter, or the variable in its place, asks for what cannot be done, and leaving it
+    /// out would be less safe or reach another server.
+    #[error("`{name}` cannot be honoured: {remedy}")]
+    Unsupported {
+        /// The parameter or variable.
+        name: String,
+        /// What to do instead.
+        remedy: &'static str,
+    },
+    /// Nobody knows the query parameter.
+    #[error("unknown parameter{}{}", shown(.name.as_deref()), meant(.nearest.unwrap_or_default()))]
+    Unknown {
+        /// The parameter, if it surely holds no part of a password.
+        name: Option<String>,
+        /// What was probably meant.
+        nearest: Option<&'static str>,
+    },
+    /// A file that a parameter names cannot be used.
+    #[error("the file {} of `{name}` {}", path.display(), unread(*kind))]
+    File {
+        /// The parameter or variable.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        kind: io::ErrorKind,
+    },
+    /// A file that a parameter names holds something else.
+    #[error("the file {} of `{name}` holds no {wanted}", path.display())]
+    Content {
+        /// The parameter or variable.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        wanted: &'static str,
+    },
+}
+
+fn unread(kind: io::ErrorKind) -> String {
+    match kind {
+        io::ErrorKind::NotFound => "does not exist".to_owned(),
+        io::ErrorKind::PermissionDenied => "may not be read by this user".to_owned(),
+        kind => format!("cannot be read: {kind}"),
+    }
+}
+
+fn shown(name: Option<&str>) -> String {
+    name.map_or(String::new(), |name| format!(" `{name}`"))
+}
+
+fn meant(nearest: &str) -> String {
+    if nearest.is_empty() {
+        return "; leave it out, or write a setting of the server as options=-c%20NAME%3DVALUE"
+            .into();
+    }
+    format!(": did you mean `{nearest}`?")
 }
 
 impl DatabaseUrl {
@@ -108,10 +190,10 @@ impl DatabaseUrl {
         self.options.get_port()
     }
 
-    /// Returns the database's name; none means the one named like the user.
+    /// Returns the database's name; none means the one named like the user, which the options name.
     #[must_use]
     pub fn database(&self) -> Option<&str> {
-        self.options.get_database()
+        self.database.as_deref()
     }
 
     /// Returns the user's name.
@@ -142,30 +224,10 @@ impl DatabaseUrl {
 impl FromStr for DatabaseUrl {
     type Err = UrlError;
 
+    /// Reads a URL, and the environment, and opens the certificates that it names.
     fn from_str(text: &str) -> Result<Self, UrlError> {
-        let parts = Parts::split(text.trim())?;
-        let defaults = PgConnectOptions::new_without_pgpass();
-        let host = match parts.host() {
-            Some(host) => host.to_owned(),
-            None => defaults.get_socket().map_or_else(
-                || defaults.get_host().to_owned(),
-                |socket| socket.to_string_lossy().into_owned(),
-            ),
-        };
-        // By way of sqlx's own parser, because only that reads the password file. Everything goes
-        // into the query, where no part is subject to the rules of another.
-        let mut url = format!("postgres:///?host={}", encode(&host));
-        for (name, value) in parts.parameters() {
-            url = url + "&" + &encode(name) + "=" + &encode(&value);
-        }
-        let options = PgConnectOptions::from_str(&url)
-            .expect("bug: sqlx refuses a URL whose every value was checked");
-        Ok(Self {
-            options,
-            host,
-            has_password: parts.password.is_some(),
-            ignored: parts.ignored,
-        })
+        let variable = |name: &str| std::env::var(name).ok();
+        Parts::read(text.trim(), &variable)?.resolve()
     }
 }
 
@@ -193,204 +255,6 @@ impl fmt::Debug for DatabaseUrl {
             .field(&format_args!("{self}"))
             .finish()
     }
-}
-
-/// What a URL says, decoded.
-#[derive(Default)]
-struct Parts {
-    host: Option<String>,
-    /// The parameter `hostaddr`.
-    address: Option<String>,
-    port: Option<u16>,
-    user: Option<String>,
-    password: Option<String>,
-    database: Option<String>,
-    passed_on: Vec<(String, String)>,
-    ignored: Vec<String>,
-}
-
-impl Parts {
-    fn split(text: &str) -> Result<Self, UrlError> {
-        let (scheme, rest) = text.split_once("://").ok_or(UrlError::NoScheme)?;
-        let dialect = scheme
-            .split_once('+')
-            .map_or(scheme, |(dialect, _)| dialect);
-        if !["postgres", "postgresql"].contains(&dialect.to_ascii_lowercase().as_str()) {
-            // Anything else before `://` may be a login with its password.
-            let plain = |c: char| c.is_ascii_alphanumeric() || "+.-_".contains(c);
-            if scheme.len() > SCHEME_MAX || !scheme.chars().all(plain) {
-                return Err(UrlError::NoScheme);
-            }
-            let scheme = scheme.to_owned();
-            return Err(UrlError::Scheme { scheme });
-        }
-        if rest.contains('#') {
-            return Err(UrlError::Fragment);
-        }
-        let mut parts = Self::default();
-        // The last @ before the path, as SQLAlchemy does: a password may hold one.
-        let (before_query, query) = rest.split_once('?').unwrap_or((rest, ""));
-        if query.contains('@') {
-            return Err(UrlError::QuestionMark);
-        }
-        let (login, place) = match before_query.rsplit_once('@') {
-            Some((login, place)) => (Some(login), place),
-            None => (None, before_query),
-        };
-        if let Some(login) = login {
-            parts.read_login(login)?;
-        }
-        let (address, database) = place.split_once('/').unwrap_or((place, ""));
-        parts.read_address(address)?;
-        parts.database = non_empty(decode(database, "database name")?);
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let plus_is_space = |text: &str| text.replace('+', " ");
-            let name = decode(&plus_is_space(name), "name of a parameter")?;
-            let value = decode(&plus_is_space(value), "value of a parameter")?;
-            parts.read_parameter(name, value)?;
-        }
-        Ok(parts)
-    }
-
-    fn read_login(&mut self, login: &str) -> Result<(), UrlError> {
-        let (user, password) = match login.split_once(':') {
-            Some((user, password)) => (user, Some(password)),
-            None => (login, None),
-        };
-        self.user = non_empty(decode(user, "user name")?);
-        self.password = password
-            .map(|password| decode(password, "password"))
-            .transpose()?;
-        Ok(())
-    }
-
-    fn read_address(&mut self, address: &str) -> Result<(), UrlError> {
-        if address.contains(',') {
-            return Err(UrlError::SeveralHosts);
-        }
-        let (host, port) = if let Some(rest) = address.strip_prefix('[') {
-            let (host, rest) = rest.split_once(']').ok_or(UrlError::Bracket)?;
-            if host.parse::<Ipv6Addr>().is_err() {
-                return Err(UrlError::Bracket);
-            }
-            match rest.strip_prefix(':') {
-                Some(port) => (host, port),
-                None if rest.is_empty() => (host, ""),
-                None => return Err(UrlError::Bracket),
-            }
-        } else {
-            address.split_once(':').unwrap_or((address, ""))
-        };
-        self.host = non_empty(decode(host, "host")?);
-        if !port.is_empty() {
-            self.port = Some(parse_port(port)?);
-        }
-        Ok(())
-    }
-
-    fn read_parameter(&mut self, name: String, value: String) -> Result<(), UrlError> {
-        match name.as_str() {
-            "host" | "hostaddr" if value.contains(',') => return Err(UrlError::SeveralHosts),
-            "host" => self.host = non_empty(value),
-            "hostaddr" => {
-                if value.parse::<IpAddr>().is_err() {
-                    return Err(UrlError::Parameter { name });
-                }
-                self.address = Some(value);
-            }
-            "port" => self.port = Some(parse_port(&value)?),
-            "user" => self.user = non_empty(value),
-            "password" => self.password = Some(value),
-            "dbname" | "database" => self.database = non_empty(value),
-            "sslmode" | "ssl-mode" => self.pass_on("sslmode", ssl_mode(&name, &value)?),
-            "ssl" => self.pass_on("sslmode", ssl_of_asyncpg(&name, &value)?),
-            "sslrootcert" | "ssl-root-cert" | "ssl-ca" | "sslcert" | "ssl-cert" | "sslkey"
-            | "ssl-key" | "application_name" | "options" => self.pass_on(&name, value),
-            "statement-cache-capacity" => {
-                if value.parse::<usize>().is_err() {
-                    return Err(UrlError::Parameter { name });
-                }
-                self.pass_on(&name, value);
-            }
-            _ => self.ignored.push(name),
-        }
-        Ok(())
-    }
-
-    fn pass_on(&mut self, name: &str, value: String) {
-        self.passed_on.push((name.to_owned(), value));
-    }
-
-    /// Returns the host to connect to: as in libpq, an address wins over a name.
-    fn host(&self) -> Option<&str> {
-        self.address.as_deref().or(self.host.as_deref())
-    }
-
-    /// Returns all but the host by the names of libpq.
-    fn parameters(&self) -> Vec<(&str, String)> {
-        let mut parameters: Vec<(&str, String)> = self
-            .passed_on
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.clone()))
-            .collect();
-        parameters.extend(self.port.map(|port| ("port", port.to_string())));
-        for (name, value) in [
-            ("user", &self.user),
-            ("password", &self.password),
-            ("dbname", &self.database),
-        ] {
-            parameters.extend(value.clone().map(|value| (name, value)));
-        }
-        parameters
-    }
-}
-
-fn ssl_mode(name: &str, value: &str) -> Result<String, UrlError> {
-    let known = [
-        "disable",
-        "allow",
-        "prefer",
-        "require",
-        "verify-ca",
-        "verify-full",
-    ];
-    let value = value.to_ascii_lowercase();
-    if known.contains(&value.as_str()) {
-        Ok(value)
-    } else {
-        Err(UrlError::Parameter {
-            name: name.to_owned(),
-        })
-    }
-}
-
-/// Translates asyncpg's `ssl`, whose `true` checks certificate and name.
-fn ssl_of_asyncpg(name: &str, value: &str) -> Result<String, UrlError> {
-    match value.to_ascii_lowercase().as_str() {
-        "true" | "1" => Ok("verify-full".to_owned()),
-        "false" | "0" => Ok("disable".to_owned()),
-        _ => ssl_mode(name, value),
-    }
-}
-
-fn parse_port(text: &str) -> Result<u16, UrlError> {
-    text.parse()
-        .ok()
-        .filter(|port| *port > 0)
-        .ok_or(UrlError::Port)
-}
-
-fn non_empty(text: String) -> Option<String> {
-    Some(text).filter(|text| !text.is_empty())
-}
-
-fn decode(text: &str, part: &'static str) -> Result<String, UrlError> {
-    let decoded = percent_decode_str(text).decode_utf8().ok();
-    decoded
-        .filter(|decoded| !decoded.contains('\0'))
-        .map(Into::into)
-        .ok_or(UrlError::Encoding { part })
 }
 
 fn encode(text: &str) -> String {

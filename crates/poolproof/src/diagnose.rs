@@ -60,7 +60,7 @@ pub(crate) fn render(error: &CommandError, theme: GraphicalTheme, width: usize) 
     text
 }
 
-fn findings(error: &CommandError) -> Vec<Finding<'_>> {
+fn findings(error: &CommandError) -> Vec<Finding> {
     match error {
         CommandError::Scenario(scenario) => {
             let text: Arc<str> = scenario.source_text.as_str().into();
@@ -70,7 +70,7 @@ fn findings(error: &CommandError) -> Vec<Finding<'_>> {
         other => vec![Finding {
             message: other.to_string(),
             help: other.help(),
-            cause: other.source(),
+            cause: Cause::of(other),
             place: None,
             labels: Vec::new(),
         }],
@@ -79,16 +79,16 @@ fn findings(error: &CommandError) -> Vec<Finding<'_>> {
 
 /// One thing to show.
 #[derive(Debug)]
-struct Finding<'e> {
+struct Finding {
     message: String,
     help: Option<String>,
-    cause: Option<&'e (dyn Error + 'static)>,
+    cause: Option<Box<Cause>>,
     place: Option<NamedSource<Arc<str>>>,
     labels: Vec<LabeledSpan>,
 }
 
-impl<'e> Finding<'e> {
-    fn of_problem(scenario: &ScenarioError, text: &Arc<str>, problem: &'e Problem) -> Self {
+impl Finding {
+    fn of_problem(scenario: &ScenarioError, text: &Arc<str>, problem: &Problem) -> Self {
         let label = |span: &std::ops::Range<usize>, words: &str| {
             let start = span.start.min(text.len());
             LabeledSpan::new(
@@ -111,19 +111,47 @@ impl<'e> Finding<'e> {
     }
 }
 
-impl fmt::Display for Finding<'_> {
+impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl Error for Finding<'_> {
+impl Error for Finding {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.cause
+        self.cause.as_deref().map(|cause| cause as &dyn Error)
     }
 }
 
-impl Diagnostic for Finding<'_> {
+/// What a cause says, and its own cause: each once, however often the libraries repeat it.
+#[derive(Debug)]
+struct Cause {
+    text: String,
+    next: Option<Box<Self>>,
+}
+
+impl Cause {
+    fn of(error: &CommandError) -> Option<Box<Self>> {
+        let texts = poolproof_run::causes(error).into_iter();
+        texts
+            .rev()
+            .fold(None, |next, text| Some(Box::new(Self { text, next })))
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Error for Cause {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.next.as_deref().map(|next| next as &dyn Error)
+    }
+}
+
+impl Diagnostic for Finding {
     fn help(&self) -> Option<Box<dyn fmt::Display + '_>> {
         self.help
             .as_ref()

@@ -8,6 +8,7 @@
 mod args;
 mod command;
 mod diagnose;
+mod environment;
 mod exit;
 mod output;
 mod progress;
@@ -24,6 +25,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(usage) => return ExitCode::from(output::usage(&usage)),
     };
+    if let Err(error) = environment::leave(&cli.command) {
+        diagnose::show(&command::CommandError::Environment(error));
+        return ExitCode::from(exit::ENVIRONMENT);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -113,6 +113,70 @@ fn mistakes_of_the_user_exit_with_2_and_start_nothing() {
     }
 }
 
+/// Whatever a user has set for `psql`, and what it would do to a private server or to its connections.
+const FOREIGN: &[(&str, &str)] = &[
+    (
+        "PGOPTIONS",
+        "-c statement_timeout=1 -c default_transaction_read_only=on",
+    ),
+    ("PGHOST", "nowhere.invalid"),
+    ("PGHOSTADDR", "192.0.2.1"),
+    ("PGPORT", "1"),
+    ("PGUSER", "nobody-at-all"),
+    ("PGPASSWORD", "s3cret"),
+    ("PGDATABASE", "nosuch"),
+    ("PGSSLMODE", "verify-full"),
+    ("PGSSLROOTCERT", "/no/such.pem"),
+    ("PGSSLCERT", "/no/such.pem"),
+    ("PGAPPNAME", "poolproof-admin"),
+    ("PGSERVICE", "nosuch"),
+    ("PGTZ", "Nowhere/At_All"),
+    ("PGDATESTYLE", "nonsense"),
+    ("PGCLIENTENCODING", "nonsense"),
+    ("PGDATA", "/no/such"),
+    ("PGTARGETSESSIONATTRS", "standby"),
+    ("LC_ALL", "tlh_KX.UTF-8"),
+    ("LC_MESSAGES", "tlh_KX.UTF-8"),
+    ("TZ", "Nowhere/At_All"),
+];
+
+#[test]
+fn a_private_server_does_not_listen_to_the_users_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let calm = scenario(dir.path(), "calm.toml", CALM);
+    let out = dir.path().join("reports");
+    let mut command = poolproof(&["run", &calm, "--out", out.to_str().unwrap()]);
+    command.envs(FOREIGN.iter().copied());
+    let (code, _, stderr) = told(command.output().unwrap());
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.contains("PGOPTIONS is not used"), "{stderr}");
+}
+
+/// The capabilities that containers have, without those of another user's processes and memory.
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the program under test is a process"
+)]
+fn root_without_its_strongest_capabilities_stops_its_server_cleanly() {
+    if !nix::unistd::Uid::effective().is_root() || !Path::new("/usr/bin/setpriv").exists() {
+        println!("not tested: this needs root and setpriv");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let calm = scenario(dir.path(), "calm.toml", CALM);
+    let out = dir.path().join("reports");
+    let mut command = Command::new("/usr/bin/setpriv");
+    command
+        .arg("--bounding-set=-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid")
+        .args([env!("CARGO_BIN_EXE_poolproof"), "run", &calm, "--out"])
+        .arg(&out)
+        .stdin(Stdio::null());
+    let (code, _, stderr) = told(command.output().unwrap());
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.contains("nothing left"), "{stderr}");
+}
+
 #[test]
 fn a_scenario_comes_from_standard_input_too() {
     let mut child = poolproof(&["run", "-"])

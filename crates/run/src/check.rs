@@ -1,7 +1,6 @@
 //! What a database says when one asks it politely: can it be reached, how fast, and how much
 //! room is left. Nothing is written and nothing is broken.
 
-use std::io;
 use std::time::Duration;
 
 use poolproof_pool::DatabaseUrl;
@@ -11,13 +10,15 @@ use sqlx::{Connection, Row};
 use thiserror::Error;
 use tokio::time::{Instant, timeout};
 
+use crate::advice::{Step, advice};
+
 /// How often [`check`] connects, so that its figures are not one accident.
 pub const TRIES: usize = 5;
 
 /// How long one connection with its first query may take.
 const TRY_DEADLINE: Duration = Duration::from_secs(5);
 
-/// TLS as the server sees it, and the limits that hold for this role and this database; null
+/// TLS as the server sees it, whether anything can be written, and the limits that hold for this role and this database; null
 /// where the server does not tell.
 const SESSION_SQL: &str = "select s.version, s.cipher, \
     (select nullif(rolconnlimit, -1) from pg_roles where rolname = current_user), \
@@ -25,7 +26,8 @@ const SESSION_SQL: &str = "select s.version, s.cipher, \
     (select count(*) from pg_stat_activity \
         where usename = current_user and pid <> pg_backend_pid()), \
     (select count(*) from pg_stat_activity \
-        where datname = current_database() and pid <> pg_backend_pid()) \
+        where datname = current_database() and pid <> pg_backend_pid()), \
+    pg_is_in_recovery(), current_setting('transaction_read_only')::bool \
     from (select 1) one left join pg_stat_ssl s on s.pid = pg_backend_pid() and s.ssl";
 
 /// What [`check`] found out.
@@ -35,6 +37,10 @@ pub struct Checked {
     pub target: String,
     /// The server's version, one line of text.
     pub version: String,
+    /// Why nothing can be written there, if that is so.
+    pub read_only: Option<&'static str>,
+    /// Parameters of the URL that have no meaning here.
+    pub ignored: Vec<String>,
     /// TLS version and cipher; none when the connection is not encrypted.
     pub tls: Option<String>,
     /// Opening a connection: median and slowest of [`TRIES`].
@@ -87,9 +93,26 @@ impl Room {
             .saturating_sub(self.reserved)
             .saturating_sub(self.in_use);
         let shares = [self.role, self.database].into_iter().flatten();
-        shares
-            .map(|share| share.limit.saturating_sub(share.in_use))
-            .fold(server, u32::min)
+        shares.map(Share::left).fold(server, u32::min)
+    }
+
+    /// Says which limit is the tightest, and how it is raised.
+    pub(crate) fn bound(&self) -> &'static str {
+        let usable = self.usable();
+        let is_bound = |share: Option<Share>| share.is_some_and(|share| share.left() == usable);
+        if is_bound(self.role) {
+            "this role's own limit (ALTER ROLE … CONNECTION LIMIT)"
+        } else if is_bound(self.database) {
+            "this database's own limit (ALTER DATABASE … CONNECTION LIMIT)"
+        } else {
+            "max_connections: of the server, or in [postgres] settings"
+        }
+    }
+}
+
+impl Share {
+    fn left(self) -> u32 {
+        self.limit.saturating_sub(self.in_use)
     }
 }
 
@@ -136,10 +159,14 @@ impl CheckError {
     #[must_use]
     pub fn help(&self) -> String {
         match self {
-            Self::Connect { source, .. } | Self::Query { source, .. } => connect_advice(source),
+            Self::Connect { .. } | Self::Query { .. } => advice(self, Step::Connecting)
+                .unwrap_or_else(|| "check host, port, user and database of the URL".to_owned()),
             Self::Silent { .. } => "the address exists but stays silent: a firewall that drops, a \
                                     server that hangs, or a wrong port"
                 .to_owned(),
+            Self::Ask { source, .. } if matches!(**source, AdminError::Connect { .. }) => {
+                advice(self, Step::Connecting).unwrap_or_default()
+            }
             Self::Ask { .. } => "a pooler such as pgbouncer may stand in between: name the \
                                  server's own address"
                 .to_owned(),
@@ -178,6 +205,8 @@ pub async fn check(url: &DatabaseUrl) -> Result<Checked, CheckError> {
     Ok(Checked {
         room: room(&info, &session),
         version: info.version_text,
+        read_only: session.read_only,
+        ignored: url.ignored().to_vec(),
         tls: session.tls,
         connect: timing(connects),
         first_query: timing(queries),
@@ -214,53 +243,6 @@ fn target_of(url: &DatabaseUrl) -> String {
     }
 }
 
-/// Says what to do when a server cannot be reached or turns a client away.
-#[must_use]
-pub(crate) fn connect_advice(error: &sqlx::Error) -> String {
-    let text = match error {
-        sqlx::Error::Database(answer) => match answer.code().as_deref() {
-            Some("28P01") => "user or password are wrong",
-            Some("28000") => "the server's pg_hba.conf does not let this user in from here",
-            Some("3D000") => "there is no such database: create it or correct the name",
-            Some("53300") => {
-                "the server has no connection left: close some, raise max_connections, or wait"
-            }
-            Some("57P03") => "the server is starting up or shutting down: try again in a moment",
-            _ => "the server answered, and said no",
-        },
-        sqlx::Error::Tls(_) => {
-            "server and URL disagree about TLS: see the URL's sslmode, or whether the server has \
-             a certificate"
-        }
-        sqlx::Error::Io(cause) => io_advice(cause),
-        sqlx::Error::Protocol(_) => {
-            "something listens there that does not speak Postgres' protocol: is the port right?"
-        }
-        _ => "check host, port, user and database of the URL",
-    };
-    text.to_owned()
-}
-
-fn io_advice(cause: &io::Error) -> &'static str {
-    match cause.kind() {
-        io::ErrorKind::ConnectionRefused => {
-            "nothing listens there: is the server started, and is the port right?"
-        }
-        io::ErrorKind::BrokenPipe
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::UnexpectedEof => {
-            "something listens there and hangs up at once: is it a Postgres server?"
-        }
-        io::ErrorKind::PermissionDenied => "this user may not use that socket",
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
-            "there is no route to that host from here"
-        }
-        io::ErrorKind::NotFound => "there is no such socket: is the server started?",
-        _ => "check that the host's name is right and can be resolved from here",
-    }
-}
-
 async fn try_once(
     options: &PgConnectOptions,
     target: &str,
@@ -287,6 +269,7 @@ async fn try_once(
 }
 
 struct Session {
+    read_only: Option<&'static str>,
     tls: Option<String>,
     role: Option<Share>,
     database: Option<Share>,
@@ -300,7 +283,13 @@ async fn session(admin: &mut Admin) -> Result<Session, AdminError> {
         .map_err(|_elapsed| AdminError::Deadline { what })?;
     let read = |row: sqlx::postgres::PgRow| -> Result<Session, sqlx::Error> {
         let tls: (Option<String>, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
+        let (standby, read_only): (bool, bool) = (row.try_get(6)?, row.try_get(7)?);
         Ok(Session {
+            read_only: match (standby, read_only) {
+                (true, _) => Some("a standby"),
+                (false, true) => Some("default_transaction_read_only is on"),
+                (false, false) => None,
+            },
             tls: tls.0.map(|version| match tls.1 {
                 Some(cipher) => format!("{version}, {cipher}"),
                 None => version,
@@ -357,7 +346,10 @@ mod tests {
             limit: 30,
             in_use: 29,
         });
-        assert_eq!(Room { role, ..room() }.usable(), 15);
+        let limited = Room { role, ..room() };
+        assert_eq!(limited.usable(), 15);
+        assert!(limited.bound().contains("ALTER ROLE"));
+        assert!(room().bound().starts_with("max_connections"));
         assert_eq!(
             Room {
                 role,

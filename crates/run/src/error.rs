@@ -3,11 +3,16 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::postgres::PgDatabaseError;
 use thiserror::Error;
 
+use crate::advice::{Step, advice, write_advice};
+use crate::check::Room;
 use crate::execute::Finished;
+use crate::scenario::ScenarioError;
 
 /// Why [`crate::execute()`] has no verdict to give.
 ///
@@ -39,6 +44,9 @@ pub enum RunError {
     /// The load cannot be generated.
     #[error("the load of the scenario cannot be generated")]
     Schedule(#[from] poolproof_load::ScheduleError),
+    /// The server does not accept settings of the scenario.
+    #[error("the scenario cannot be run")]
+    Scenario(#[source] ScenarioError),
     /// The local cluster did not start.
     #[error("the local Postgres did not start")]
     Start(#[source] Box<poolproof_testbed::StartError>),
@@ -53,12 +61,12 @@ pub enum RunError {
     },
     /// The server has fewer connections left than the pool and the run need.
     #[error(
-        "the server has {usable} connections left, and the pool may open {pool_max}, the run \
-         itself {own}", own = crate::stage::OWN_CONNECTIONS
+        "there are {} connections left, and the pool may open {pool_max}, the run itself {own}",
+        .room.usable(), own = crate::stage::OWN_CONNECTIONS
     )]
     NoRoom {
-        /// Connections that this role can have now.
-        usable: u32,
+        /// How many connections this role can have, and why not more.
+        room: Room,
         /// `pool_size` + `max_overflow`.
         pool_max: u32,
     },
@@ -190,6 +198,7 @@ impl RunError {
             | Self::WrongConfirmation { .. }
             | Self::NotTcp { .. }
             | Self::Schedule(_)
+            | Self::Scenario(_)
             | Self::Unfit { .. } => 2,
             Self::Start(_)
             | Self::Connect { .. }
@@ -221,21 +230,26 @@ impl RunError {
                 Some("name a host and a port, such as postgres://user@127.0.0.1:5432/db".into())
             }
             Self::Start(source) => source.help(),
-            Self::Connect { .. } => Some(
-                "`poolproof check URL` says more; is the server up, and do host, port, user and \
-                 database match?"
-                    .into(),
-            ),
-            Self::NoRoom { .. } => Some(
-                "lower pool_size or max_overflow, close other connections (`poolproof check` \
-                 counts them), or raise max_connections: of the server, or in [postgres] settings"
-                    .into(),
-            ),
-            Self::Prepare { .. } => Some(
-                "the role must be allowed to create a schema in that database \
-                 (GRANT CREATE ON DATABASE …)"
-                    .into(),
-            ),
+            Self::Connect { .. } => advice(self, Step::Connecting).or_else(|| {
+                Some(
+                    "`poolproof check URL` says more; is the server up, and do host, port, user and \
+                     database match?"
+                        .into(),
+                )
+            }),
+            Self::NoRoom { room, .. } => Some(format!(
+                "lower pool_size or max_overflow, close other connections (`poolproof check` counts \
+                 them), or raise {}",
+                room.bound()
+            )),
+            Self::Prepare { .. } => advice(self, Step::Creating),
+            Self::Subject { .. } => advice(self, Step::Connecting).or_else(|| {
+                Some("raise pool_timeout, or see with `poolproof check URL` how long connecting takes".into())
+            }),
+            Self::Report { source, .. } | Self::Unreported { source, .. } => Some(write_advice(
+                source.kind(),
+                "choose another folder with --out",
+            )),
             Self::Elsewhere { .. } => Some(
                 "a connection pooler in between keeps start-up parameters to itself, so the tables \
                  would be made where others have theirs: name the server's own host and port; \
@@ -247,32 +261,75 @@ impl RunError {
                  no lock means anything: name the server's own host and port"
                     .into(),
             ),
-            Self::Report { .. } | Self::Unreported { .. } => {
-                Some("free some space or choose another folder with --out".into())
-            }
             Self::Slow { step, .. } => Some(step.remedy().to_owned()),
             Self::Schedule(_)
+            | Self::Scenario(_)
             | Self::Proxy(_)
             | Self::Unfit { .. }
-            | Self::Subject { .. }
             | Self::Interrupted => None,
         }
     }
 }
 
+/// Returns what an error's causes say, from the nearest to the farthest, each once.
+#[must_use]
+pub fn causes(error: &(dyn std::error::Error + 'static)) -> Vec<String> {
+    texts(error).split_off(1)
+}
+
 /// Returns an error and its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    texts(error).join(": ")
+}
+
+fn texts(error: &(dyn std::error::Error + 'static)) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    for cause in chain_of(error) {
+        let answer = match driver_error(cause) {
+            Some(sqlx::Error::Database(answer)) => answer.try_downcast_ref::<PgDatabaseError>(),
+            _ => None,
+        };
+        let text = answer.map_or_else(|| without_place(cause.to_string()), server_words);
         // Some libraries repeat the cause in their own text.
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
+        if !texts.last().is_some_and(|last| last.ends_with(&text)) {
+            texts.push(text);
         }
-        source = cause.source();
+        if answer.is_some() {
+            break;
+        }
+    }
+    texts
+}
+
+/// A text without the place in sqlx's source at which its protocol errors end.
+fn without_place(mut text: String) -> String {
+    if let Some(at) = text.rfind(" (sqlx_").filter(|_| text.ends_with(')')) {
+        text.truncate(at);
     }
     text
+}
+
+/// What the server said, without the line of its own source that it names.
+fn server_words(answer: &PgDatabaseError) -> String {
+    let mut text = format!("{} (SQLSTATE {})", answer.message(), answer.code());
+    for more in [answer.detail(), answer.hint()].into_iter().flatten() {
+        text = text + "; " + more;
+    }
+    text
+}
+
+pub(crate) fn chain_of<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
+/// The driver's error itself, be it shared.
+pub(crate) fn driver_error<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> Option<&'e sqlx::Error> {
+    let shared = || error.downcast_ref::<Arc<sqlx::Error>>().map(Arc::as_ref);
+    error.downcast_ref::<sqlx::Error>().or_else(shared)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! Not here: arguments, colours, standard output. The command line is one user of this library;
 //! a test suite may be another.
 
+mod advice;
 mod assemble;
 mod blast;
 mod check;
@@ -27,10 +28,11 @@ mod stage;
 mod time;
 mod watch;
 
+pub use advice::write_advice;
 pub use blast::{RemoteConsent, check_blast_radius};
 pub use check::{CheckError, Checked, Room, Share, TRIES as CHECK_TRIES, Timing, check};
 pub use doctor::{Finding, FindingState, can_run, doctor};
-pub use error::{RunError, SlowStep};
+pub use error::{RunError, SlowStep, causes};
 pub use execute::{Finished, PostgresChoice, RunOptions, execute};
 pub use interrupt::{Interrupt, InterruptTrigger};
 pub use output::HISTORY_SCHEMA;

@@ -13,6 +13,7 @@ mod quantity;
 mod read;
 mod rules;
 mod section;
+mod syntax;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use poolproof_load::LoadSpec;
+use poolproof_testbed::RefusedSetting;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -167,6 +169,11 @@ impl Scenario {
     pub fn quickstart() -> Self {
         Self::parse("scenarios/quickstart.toml", QUICKSTART)
             .expect("bug: the embedded quickstart scenario has problems")
+    }
+
+    /// Says where the settings stand that the server did not accept.
+    pub(crate) fn refused(&self, settings: &[RefusedSetting]) -> ScenarioError {
+        read::refused(self, settings)
     }
 
     /// Returns the moment at which the last fault is over, from the start of the load.

@@ -6,12 +6,12 @@ use std::time::Duration;
 use poolproof_faults::{Proxies, ProxySpec};
 use poolproof_load::{Subject, Workload};
 use poolproof_subjects::SubjectConfig;
-use poolproof_testbed::{Admin, AdminError, Cluster, LocalConfig, ServerInfo};
+use poolproof_testbed::{Admin, AdminError, Cluster, LocalConfig, ServerInfo, StartError};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::check::room_for;
 use crate::claim::{ClaimError, reconnected};
-use crate::error::SlowStep;
+use crate::error::{SlowStep, chain};
 use crate::execute::{PostgresChoice, Run, RunOptions};
 use crate::keeper::Keeper;
 use crate::namespace::{CreateError, Namespace, in_schema};
@@ -191,7 +191,8 @@ impl Stage {
             && let Err(error) = cluster.stop().await
         {
             problems.push(format!(
-                "the local Postgres was not stopped cleanly: {error}"
+                "the local Postgres was not stopped cleanly: {}",
+                chain(&error)
             ));
         }
         problems
@@ -239,9 +240,12 @@ async fn start_server(options: &RunOptions, run_id: &str) -> Result<Server, RunE
                 settings: settings.clone(),
                 ..LocalConfig::default()
             };
-            let cluster = Cluster::start(config)
-                .await
-                .map_err(|error| RunError::Start(Box::new(error)))?;
+            let cluster = Cluster::start(config).await.map_err(|error| match error {
+                StartError::SettingRefused { refused } => {
+                    RunError::Scenario(options.scenario.refused(&refused))
+                }
+                other => RunError::Start(Box::new(other)),
+            })?;
             let direct = cluster.options();
             Ok(Server {
                 cluster: Some(cluster),
@@ -275,10 +279,7 @@ async fn look_at(run: &Run, server: &Server) -> Result<ServerInfo, RunError> {
     let overflow = u32::try_from(pool.max_overflow).unwrap_or(pool.pool_size);
     let pool_max = pool.pool_size.saturating_add(overflow);
     if room.usable() < pool_max.saturating_add(OWN_CONNECTIONS) {
-        return Err(RunError::NoRoom {
-            usable: room.usable(),
-            pool_max,
-        });
+        return Err(RunError::NoRoom { room, pool_max });
     }
     Ok(info)
 }

@@ -35,7 +35,7 @@ async fn a_server_tells_its_version_speed_and_room() {
     assert!(checked.version.starts_with("PostgreSQL "), "{checked:?}");
     assert!(checked.connect.median <= checked.connect.slowest);
     assert!(!checked.first_query.median.is_zero());
-    assert_eq!(checked.tls, None);
+    assert_eq!((checked.tls, checked.read_only), (None, None));
     assert_eq!(
         (checked.room.max_connections, checked.room.reserved),
         (100, 3)
@@ -45,7 +45,14 @@ async fn a_server_tells_its_version_speed_and_room() {
     assert_eq!(checked.room.usable(), 96);
     assert_eq!((checked.room.role, checked.room.database), (None, None));
 
+    let connection = admin.connection().await.unwrap();
+    let read_only = "alter role limited set default_transaction_read_only = on";
+    connection.execute(read_only).await.unwrap();
     let checked = check(&url(&cluster, "limited", "pw")).await.unwrap();
+    assert_eq!(
+        checked.read_only,
+        Some("default_transaction_read_only is on")
+    );
     let role = Share {
         limit: 4,
         in_use: 0,
@@ -62,7 +69,10 @@ async fn a_server_that_says_no_is_answered_with_the_remedy() {
     let superuser = cluster.options().get_username().to_owned();
     let wrong = url(&cluster, &superuser, "s3cret");
     let error = check(&wrong).await.unwrap_err();
-    assert_eq!(error.help(), "user or password are wrong");
+    assert!(
+        error.help().starts_with("user or password are wrong"),
+        "{error:?}"
+    );
     let cause = error.source().map(ToString::to_string).unwrap_or_default();
     let text = format!("{error} {error:?} {cause}");
     assert!(!text.contains("s3cret"), "{text}");
@@ -70,9 +80,9 @@ async fn a_server_that_says_no_is_answered_with_the_remedy() {
     let options = cluster.options().database("nosuch");
     let missing: DatabaseUrl = options.to_url_lossy().as_str().parse().unwrap();
     let error = check(&missing).await.unwrap_err();
-    assert_eq!(
-        error.help(),
-        "there is no such database: create it or correct the name"
+    assert!(
+        error.help().starts_with("there is no such database"),
+        "{error:?}"
     );
     cluster.stop().await.unwrap();
 }

@@ -385,7 +385,7 @@ async fn a_server_without_room_for_the_pool_is_refused() {
     let (text, exit_code, help) = refused(&scenario, SubjectKind::Poolproof).await;
     assert_eq!(
         text,
-        "the server has 7 connections left, and the pool may open 10, the run itself 4"
+        "there are 7 connections left, and the pool may open 10, the run itself 4"
     );
     assert_eq!(exit_code, 3);
     assert!(help.contains("max_connections"), "{help}");

@@ -15,7 +15,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{Connection, Row};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-pub use error::StartError;
+pub use error::{RefusedSetting, StartError};
 pub use pgbouncer::{PgBouncer, PgBouncerError, PoolMode};
 use server::Server;
 
@@ -95,6 +95,9 @@ impl Cluster {
     /// Safe. What was started by then is ended and removed, by a thread of the runtime if need be;
     /// [`crate::settled`] waits for that.
     pub async fn start(config: LocalConfig) -> Result<Self, StartError> {
+        if std::env::var_os("PGOPTIONS").is_some_and(|options| !options.is_empty()) {
+            return Err(StartError::Environment);
+        }
         let alive = Alive::begin();
         let mut server = tokio::task::spawn_blocking(move || Server::prepare(&config, alive))
             .await
@@ -208,7 +211,8 @@ impl fmt::Debug for Cluster {
 }
 
 fn options(port: u16, password: &str) -> PgConnectOptions {
-    // Every option that sqlx would take from a `PG*` variable of the user is set here.
+    // Every option that sqlx would take from a `PG*` variable of the user is set here, but for
+    // `PGOPTIONS`, with which no cluster starts, and certificates, which are not used without TLS.
     PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")
         .port(port)

@@ -47,7 +47,8 @@ pub use account::{AccountError, server_user};
 pub use admin::{ADMIN_APPLICATION_NAME, ADMIN_DEADLINE, Admin, AdminError, InjectError};
 pub use binaries::{Binaries, FindError, PG_BIN_VARIABLE, Unusable, find_binaries};
 pub use cluster::{
-    Cluster, LocalConfig, PgBouncer, PgBouncerError, PoolMode, START_DEADLINE, StartError,
+    Cluster, LocalConfig, PgBouncer, PgBouncerError, PoolMode, RefusedSetting, START_DEADLINE,
+    StartError,
 };
 pub use download::{DOWNLOAD_URL_VARIABLE, DOWNLOAD_VERSION, DownloadError, UnpackError};
 pub use home::{HOME_VARIABLE, HomeError, default_home, reachable_home};
@@ -55,7 +56,7 @@ pub use install::install_hint;
 pub use process::ProcessError;
 pub use reap::{ReapError, Reaped, reap};
 pub use server::{Backend, BackendTarget, ServerFault, ServerFaultEffect, ServerInfo};
-pub use settings::SettingError;
+pub use settings::{SettingError, check_setting};
 pub use settle::settled;
 pub use shared_memory::SharedMemoryError;
 pub use target::{Existing, Target};

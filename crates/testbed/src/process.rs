@@ -12,15 +12,7 @@ use crate::wait;
 
 /// What the dynamic loader may need for a Postgres built by hand; nothing else is passed on, so
 /// that no `PG*` or `LC_*` variable of the user reaches a server or `initdb`.
-///
-/// The last three give a user without a name one (nss_wrapper), as in a container that runs as anybody.
-const PASSED_ON: [&str; 5] = [
-    "LD_LIBRARY_PATH",
-    "DYLD_LIBRARY_PATH",
-    "LD_PRELOAD",
-    "NSS_WRAPPER_PASSWD",
-    "NSS_WRAPPER_GROUP",
-];
+const PASSED_ON: [&str; 2] = ["LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"];
 /// How long a program that was just written may be busy.
 const BUSY_WITHIN: Duration = Duration::from_secs(5);
 const SEARCH_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";

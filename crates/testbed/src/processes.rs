@@ -2,10 +2,9 @@
 //!
 //! Where there is a `/proc`, a process belongs to a cluster when it runs a program called
 //! `postgres` or `pgbouncer`, under the server's user id, with its working directory inside the run directory:
-//! all processes of a server work in its data directory. Where that may not be looked at (root in a
-//! container without CAP_SYS_PTRACE), and where there is no `/proc` (macOS, by `ps`), the command line
-//! has to do: the postmaster's names the data directory, and every other process shows the cluster's
-//! name.
+//! all processes of a server work in its data directory. Where that may not be seen (root without
+//! CAP_SYS_PTRACE, as in a container) or there is no `/proc` (macOS), the command line has to do: the
+//! postmaster's names the data directory, and every other process shows the cluster's name.
 
 use std::fs;
 use std::io;
@@ -105,10 +104,10 @@ fn is_of(pid: i32, mark: Mark<'_>) -> Option<bool> {
         Ok(cwd) if cwd.starts_with(mark.run_dir) => {}
         Ok(_) => return Some(false),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let line = fs::read_to_string(dir.join("cmdline")).ok()?;
-            return Some(is_command_of(&line.replace('\0', " "), mark));
+            let line = fs::read(dir.join("cmdline")).ok()?;
+            return Some(shows(&String::from_utf8_lossy(&line), '\0', mark));
         }
-        Err(_ended) => return None,
+        Err(_) => return None,
     }
     let program = fs::read_link(dir.join("exe")).ok()?;
     let name = program
@@ -140,19 +139,20 @@ fn parse_ps(line: &str, mark: Mark<'_>) -> Option<i32> {
     if uid.parse::<u32>().ok()? != mark.uid.as_raw() {
         return None;
     }
-    is_command_of(command.trim_start(), mark).then(|| pid.parse().ok())?
+    shows(command.trim_start(), ' ', mark).then(|| pid.parse().ok())?
 }
 
-fn is_command_of(command: &str, mark: Mark<'_>) -> bool {
+/// Whether a command line, its words parted by `between`, is that of a process of the cluster.
+fn shows(command: &str, between: char, mark: Mark<'_>) -> bool {
     let titled = command
         .strip_prefix("postgres: ")
         .and_then(|title| title.strip_prefix(mark.cluster_name))
         .is_some_and(|rest| rest.starts_with(": "));
     let data = mark.run_dir.join("data");
-    let mut words = command.split_whitespace();
-    let is_postmaster = words.next().is_some_and(|it| it.ends_with("/postgres"))
-        && words.any(|word| Path::new(word) == data);
-    titled || is_postmaster
+    let mut words = command.split(between);
+    let program = words.next().and_then(|word| word.rsplit_once('/'));
+    let is_server = program.is_some_and(|(_, name)| matches!(name, "postgres" | "initdb"));
+    titled || (is_server && words.any(|word| Path::new(word) == data))
 }
 
 #[cfg(test)]
@@ -185,6 +185,29 @@ mod tests {
         ];
         for (line, expected) in cases {
             assert_eq!(parse_ps(line, mark), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_command_line_of_the_kernel_tells_our_processes_from_others() {
+        let mark = Mark {
+            run_dir: Path::new("/my cache/runs/r1"),
+            cluster_name: "poolproof-r1",
+            uid: Uid::from_raw(101),
+        };
+        for (line, expected) in [
+            (
+                "/usr/bin/postgres\0-D\0/my cache/runs/r1/data\0-p\x005432\0",
+                true,
+            ),
+            ("/usr/bin/initdb\0--pgdata\0/my cache/runs/r1/data\0", true),
+            ("postgres: poolproof-r1: checkpointer \0\0\0", true),
+            ("postgres: poolproof-r11: checkpointer \0\0\0", false),
+            ("/usr/bin/postgres\0-D\0/my cache/runs/r11/data\0", false),
+            ("/usr/bin/vi\0/my cache/runs/r1/data\0", false),
+            ("", false),
+        ] {
+            assert_eq!(shows(line, '\0', mark), expected, "{line:?}");
         }
     }
 

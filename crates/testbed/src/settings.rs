@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Settings by which a cluster is found, reached and read; they are not a scenario's to choose.
-const RESERVED: [&str; 13] = [
+/// Settings by which a cluster is found, reached and read, and the directives that would read other
+/// files; they are not a scenario's to choose.
+const RESERVED: [&str; 17] = [
     "cluster_name",
     "config_file",
     "data_directory",
     "external_pid_file",
     "hba_file",
     "ident_file",
+    "include",
+    "include_dir",
+    "include_if_exists",
+    "lc_messages",
     "listen_addresses",
     "log_destination",
     "logging_collector",
@@ -65,7 +70,7 @@ pub(crate) fn lines(
         put(name, value);
     }
     for (name, value) in chosen {
-        check(name, value)?;
+        check_setting(name, value)?;
         put(name, value);
     }
     put("listen_addresses", "127.0.0.1");
@@ -76,7 +81,12 @@ pub(crate) fn lines(
     Ok(text)
 }
 
-fn check(name: &str, value: &str) -> Result<(), SettingError> {
+/// Checks that a cluster may be told to set `name` to `value`, as far as that can be told without a
+/// server. Names are the same in any case, as they are for the server.
+///
+/// # Errors
+/// [`SettingError`] when the testbed itself decides it, or it cannot be written down.
+pub fn check_setting(name: &str, value: &str) -> Result<(), SettingError> {
     let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
     let name_is_fine = name.starts_with(letter)
         && name
@@ -134,7 +144,13 @@ mod tests {
 
     #[test]
     fn what_the_testbed_chooses_is_refused_in_any_case() {
-        for name in ["port", "PORT", "listen_addresses", "data_directory"] {
+        for name in [
+            "port",
+            "PORT",
+            "listen_addresses",
+            "data_directory",
+            "include",
+        ] {
             assert_eq!(
                 lines(&chosen(name, "1"), "c"),
                 Err(SettingError::Reserved { name: name.into() })

@@ -93,8 +93,8 @@ pub(crate) fn remove_segment(segment: Segment, uid: Uid) -> Result<(), SharedMem
     }
     let mut command = process::command(Path::new("ipcrm"), None, Path::new("/"));
     command.args(["-m", &id.to_string()]);
-    if Uid::effective().is_root() {
-        // Root without CAP_IPC_OWNER, as in a container, may not remove what is another user's.
+    if uid != Uid::effective() {
+        // Its owner may remove it; root may only with a capability that containers lack.
         command.uid(uid.as_raw());
     }
     let done = process::run(command, "", TOOL_WITHIN)

@@ -180,6 +180,35 @@ async fn a_url_of_sqlalchemy_with_an_awkward_password_connects_and_never_shows_i
     );
 }
 
+/// Why some settings in a URL's `options` are refused and one is made room for: what the driver sends
+/// at start-up wins over them.
+#[tokio::test]
+async fn settings_in_a_urls_options_arrive_at_the_server() {
+    let bench = Bench::single("connecting_options").await;
+    let url = |options: &str| {
+        let place = bench.server.direct().to_url_lossy();
+        format!("{place}&options={options}")
+    };
+    let text = url("-c%20extra_float_digits%3D-3%20-c%20statement_timeout%3D7s");
+    let url_options = text.parse::<DatabaseUrl>().unwrap().options();
+    let overruled = bench
+        .server
+        .direct()
+        .options([("timezone", "Europe/Berlin")]);
+    for (options, show, value) in [
+        (url_options.clone(), "show extra_float_digits", "-3"),
+        (url_options, "show statement_timeout", "7s"),
+        (overruled, "show timezone", "UTC"),
+    ] {
+        let pool = pool_on(options, Config::default());
+        let mut session = pool.session().await.unwrap();
+        let shown = session.fetch_simple_text(show).await.unwrap();
+        assert_eq!(shown.as_deref(), Some(value), "{show}");
+    }
+    let refused = url("-c%20timezone%3DEurope/Berlin").parse::<DatabaseUrl>();
+    assert!(refused.is_err(), "{refused:?}");
+}
+
 #[tokio::test]
 async fn a_session_is_listed_under_the_line_that_asked_for_it() {
     let bench = Bench::single("connecting_holder").await;

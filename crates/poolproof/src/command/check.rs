@@ -38,15 +38,18 @@ fn describe(checked: &Checked) -> String {
     let Checked {
         target,
         version,
+        read_only,
+        ignored,
         tls,
         connect,
         first_query,
         room,
     } = checked;
+    let written = read_only.map_or(String::new(), |why| format!(", read only: {why}"));
     let tls = tls.as_deref().unwrap_or("off");
-    format!(
+    let mut text = format!(
         "✓ {target} can be used\n  \
-         server       {version}\n  \
+         server       {version}{written}\n  \
          TLS          {tls}\n  \
          connect      {}\n  \
          first query  {}\n  \
@@ -54,7 +57,11 @@ fn describe(checked: &Checked) -> String {
         timing(*connect),
         timing(*first_query),
         connections(room)
-    )
+    );
+    if !ignored.is_empty() {
+        text = text + "  ignored      " + &ignored.join(", ") + " of the URL: no meaning here\n";
+    }
+    text
 }
 
 fn timing(timing: Timing) -> String {
@@ -98,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_is_described_in_six_lines() {
+    fn a_database_is_described_in_a_few_lines() {
         let timing = |micros, most| Timing {
             median: Duration::from_micros(micros),
             slowest: Duration::from_micros(most),
@@ -106,6 +113,8 @@ mod tests {
         let checked = Checked {
             target: "app@127.0.0.1:5432/shop".to_owned(),
             version: "PostgreSQL 15.18".to_owned(),
+            read_only: Some("a standby"),
+            ignored: vec!["connect_timeout".to_owned(), "keepalives".to_owned()],
             tls: Some("TLSv1.3, TLS_AES_256_GCM_SHA384".to_owned()),
             connect: timing(4_210, 9_000),
             first_query: timing(180, 1_250),

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use poolproof_run::{CheckError, ProxyServerError, RunError, ScenarioError, TooShort, UrlError};
+use poolproof_run::{
+    CheckError, ProxyServerError, RunError, ScenarioError, TooShort, UrlError, write_advice,
+};
 use thiserror::Error;
 
 use super::run::duration_word;
@@ -89,6 +91,8 @@ pub(crate) enum CommandError {
     },
     #[error("signals cannot be listened for")]
     Signals(#[source] io::Error),
+    #[error("PGOPTIONS is set, and the program cannot begin again without it")]
+    Environment(#[source] io::Error),
     #[error("the program cannot start its threads")]
     Runtime(#[source] io::Error),
 }
@@ -115,6 +119,7 @@ impl CommandError {
             | Self::Check(_)
             | Self::Proxy { .. }
             | Self::Signals(_)
+            | Self::Environment(_)
             | Self::Runtime(_) => exit::ENVIRONMENT,
             Self::Run { source, .. } | Self::Unreported { source, .. } => source.exit_code(),
         }
@@ -126,22 +131,31 @@ impl CommandError {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 "there is no such file: check the name and the folder you are in".to_owned()
             }
-            Self::Read { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
-                "the file is not UTF-8 text".to_owned()
-            }
+            Self::Read { source, .. } => match source.kind() {
+                io::ErrorKind::InvalidData => "the file is not UTF-8 text".to_owned(),
+                io::ErrorKind::IsADirectory => {
+                    "a folder stands there: name a file in it".to_owned()
+                }
+                io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
+                _ => return None,
+            },
             Self::UrlAsFile => "name the database with --postgres, and a scenario file".to_owned(),
-            Self::Copy { .. } => "name a file in a folder that exists and that you may write to; \
-                                  nothing was started"
-                .to_owned(),
+            Self::Copy { source, .. } => write_advice(
+                source.kind(),
+                "name a file in a folder that exists and that you may write to; nothing was started",
+            ),
             Self::TooLong { most, .. } => format!(
                 "{most} bytes are the most, a hundred times what scenarios have: is it another file?"
             ),
-            Self::Write { .. } => "check that the folder exists and has room".to_owned(),
+            Self::Write { source, .. } => write_advice(source.kind(), "name another file"),
             Self::OneFileForMany { .. } => {
                 "take result.json from each run's folder; --junit and --md hold all runs".to_owned()
             }
             Self::TwoToStandardOutput { .. } => "write one of them to a file".to_owned(),
-            Self::Url(_) => "such as postgres://user:password@127.0.0.1:5432/database".to_owned(),
+            // The others say themselves what to write instead.
+            Self::Url(UrlError::NoScheme | UrlError::Scheme { .. }) => {
+                "such as postgres://user:password@127.0.0.1:5432/database".to_owned()
+            }
             Self::NoUrl => format!(
                 "set it, for example {URL_VARIABLE}=postgres://user:password@127.0.0.1:5432/db, \
                  or name a URL"
@@ -162,8 +176,9 @@ impl CommandError {
                 "name a result.json that poolproof wrote, or the folder it is in".to_owned()
             }
             Self::Proxy { source, .. } => return source.help(),
-            Self::Read { .. }
-            | Self::Print(_)
+            Self::Environment(_) => "unset PGOPTIONS".to_owned(),
+            Self::Print(_)
+            | Self::Url(_)
             | Self::Scenario(_)
             | Self::UrlNotText
             | Self::Signals(_)

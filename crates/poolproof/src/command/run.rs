@@ -118,6 +118,7 @@ async fn all(asked: Vec<Asked>, args: RunArgs) -> Result<u8, CommandError> {
     for Asked { scenario, replay } in asked {
         let (scenario, mut notes) = fit(scenario, &args)?;
         notes.extend(scenario.remarks.clone());
+        notes.extend(ignored_parameters(&postgres));
         for (round, seed) in rounds.iter_mut().zip(&seeds) {
             round.push(RunOptions {
                 scenario: scenario.clone(),
@@ -221,6 +222,15 @@ fn fit(scenario: Scenario, args: &RunArgs) -> Result<(Scenario, Vec<String>), Co
         return Err(CommandError::TooManyOps { ops, most: MAX_OPS });
     }
     Ok((scenario, note.into_iter().collect()))
+}
+
+/// Returns a note on what the URL says in vain.
+fn ignored_parameters(postgres: &PostgresChoice) -> Option<String> {
+    let PostgresChoice::Url(url) = postgres else {
+        return None;
+    };
+    let ignored = url.ignored().join(", ");
+    (!ignored.is_empty()).then(|| format!("ignored parameters of the database URL: {ignored}"))
 }
 
 fn names(asked: &[Asked]) -> String {

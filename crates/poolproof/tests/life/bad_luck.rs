@@ -71,7 +71,7 @@ fn a_full_disk_for_reports_is_found_before_anything_starts() {
         "the report could not be written",
         place.out.to_str().unwrap(),
         "No space left on device",
-        "free some space or choose another folder with --out",
+        "free some space, or choose another folder with --out",
     ]);
     assert!(!place.home.exists(), "{ended}");
     assert_nothing_left(&place);
@@ -94,7 +94,7 @@ fn a_disk_that_fills_up_with_the_report_leaves_what_was_written() {
         "the scenario brief was run, but its report could not be written",
         place.out.to_str().unwrap(),
         "No space left on device",
-        "free some space or choose another folder with --out",
+        "free some space, or choose another folder with --out",
         "nothing left",
     ]);
     assert!(ended.stdout.contains("poolproof.history/v1"), "{ended}");

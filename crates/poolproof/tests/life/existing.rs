@@ -96,7 +96,7 @@ fn a_wrong_password_exits_with_3_and_the_remedy() {
     ended.says(&[
         "no connection to 127.0.0.1",
         "password authentication failed for user \"app\"",
-        "do host, port, user and database match?",
+        "user or password are wrong",
     ]);
     assert_nothing_left(&place);
     assert!(!place.out.join("latest").exists(), "{ended}");

@@ -90,9 +90,21 @@ impl ParseDurationError {
     /// Returns the advice.
     pub(super) fn advice(&self) -> String {
         match self {
-            Self::NoUnit { text } => format!("did you mean \"{text}s\"?"),
+            Self::NoUnit { text } => match text.parse::<f64>() {
+                // What would be refused in its turn is not suggested.
+                Ok(0.0) => "write a number above zero and a unit, such as \"250ms\"".to_owned(),
+                _ => format!("did you mean \"{text}s\"?"),
+            },
             Self::UnknownUnit { number, unit } => suggestion(number, unit),
-            Self::Negative { .. } => "durations count forward: remove the minus sign".to_owned(),
+            Self::Negative { text } => {
+                let forward = text.trim_start_matches('-');
+                let unit = if forward.ends_with(|c: char| c.is_ascii_digit()) {
+                    "s"
+                } else {
+                    ""
+                };
+                format!("durations count forward: did you mean \"{forward}{unit}\"?")
+            }
             Self::TooLong { .. } => "a run lasts seconds to hours".to_owned(),
             Self::NotADuration { .. } => {
                 "write a number and a unit, such as \"250ms\", \"20s\" or \"1.5m\"".to_owned()

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use poolproof_testbed::{RefusedSetting, SettingError, check_setting};
+use toml::Spanned;
 use toml::de::DeTable;
 
 use super::faults::fault;
@@ -12,7 +14,7 @@ use super::load::load;
 use super::problem::{Problem, ScenarioError};
 use super::rules::{self, PlacedFault, Places};
 use super::section::{Found, Problems, Section, Synonyms};
-use super::{ObjectiveSection, PoolSection, PostgresSection, Scenario, sha256_hex};
+use super::{ObjectiveSection, PoolSection, PostgresSection, Scenario, sha256_hex, syntax};
 
 /// Where each key belongs, for those who put it under the wrong header.
 const HOMES: &[(&str, &[&str])] = &[
@@ -53,25 +55,16 @@ const POOL_SYNONYMS: Synonyms = &[
     ("pool_pre_ping", "pre_ping"),
 ];
 
-/// Settings of the private server that the run itself decides.
-const RESERVED_SETTINGS: &[&str] = &[
-    "config_file",
-    "data_directory",
-    "external_pid_file",
-    "hba_file",
-    "ident_file",
-    "listen_addresses",
-    "port",
-    "unix_socket_directories",
-];
-
 pub(super) fn scenario(file_name: &str, text: &str) -> Result<Scenario, ScenarioError> {
     let problems = Problems::default();
     let (document, syntax) = DeTable::parse_recoverable(text);
     for error in syntax {
         let span = error.span().unwrap_or(0..0);
         let message = format!("not valid TOML: {}", error.message());
-        problems.add(Problem::new(span, message, "here"));
+        let help = syntax::advice(text, span.start);
+        let mut problem = Problem::new(span, message, "here");
+        problem.help = help;
+        problems.add(problem);
     }
     let broken_syntax = !problems.is_empty();
     let root = Section::new(
@@ -223,7 +216,15 @@ fn postgres(section: &Section<'_>) -> PostgresSection {
             if let Some(problem) = setting_problem(&name, &found) {
                 section.add(problem);
             }
-            settings.insert(name, found.value);
+            let span = found.span.clone();
+            // The server takes names in any case for the same.
+            if settings
+                .insert(name.to_ascii_lowercase(), found.value)
+                .is_some()
+            {
+                let message = format!("`{name}` is set twice");
+                section.add(Problem::new(span, message, "again here, in another case"));
+            }
         }
     }
     section.finish(|word| {
@@ -237,23 +238,54 @@ fn postgres(section: &Section<'_>) -> PostgresSection {
 }
 
 fn setting_problem(name: &str, found: &Found<String>) -> Option<Problem> {
-    if RESERVED_SETTINGS.contains(&name) {
-        let message = format!("the run decides `{name}` itself");
-        return Some(
-            Problem::new(found.span.clone(), message, "cannot be set")
-                .help("the server is private to the run: remove this setting".to_owned()),
-        );
+    let span = found.span.clone();
+    match check_setting(name, &found.value) {
+        Err(SettingError::Reserved { .. }) => Some(
+            Problem::new(
+                span,
+                format!("the run decides `{name}` itself"),
+                "cannot be set",
+            )
+            .help("the server is private to the run: remove this setting".to_owned()),
+        ),
+        Err(SettingError::Name { .. }) => {
+            let message = format!("{name:?} is not the name of a server setting");
+            let help = "names are made of letters, digits, `_` and `.`, as in postgresql.conf";
+            Some(Problem::new(span, message, "here").help(help.to_owned()))
+        }
+        _ if found.value.chars().any(char::is_control) => {
+            let message = format!("the value of `{name}` contains a control character");
+            let help = "a value stands on one line, as in postgresql.conf";
+            Some(Problem::new(span, message, "here").help(help.to_owned()))
+        }
+        _ => None,
     }
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
-    if name.is_empty() || !name.chars().all(plain) {
-        let message = format!("{name:?} is not the name of a server setting");
-        return Some(Problem::new(found.span.clone(), message, "here"));
+}
+
+/// Returns the scenario's own account of settings that the server did not accept.
+pub(super) fn refused(scenario: &Scenario, refused: &[RefusedSetting]) -> ScenarioError {
+    let document = DeTable::parse_recoverable(&scenario.source).0;
+    let table = document.get_ref().get("postgres").map(Spanned::get_ref);
+    let settings = table.and_then(|table| table.get("settings"));
+    let settings = settings.and_then(|found| found.get_ref().as_table());
+    let place = |name: &str| {
+        let found = |key: &str| key.eq_ignore_ascii_case(name);
+        let (key, value) = settings?.iter().find(|(key, _)| found(key.get_ref()))?;
+        Some(key.span().start..value.span().end)
+    };
+    let problem = |setting: &RefusedSetting| {
+        let message = format!("the server does not accept it: {}", setting.message);
+        Problem::new(
+            place(&setting.name).unwrap_or(0..0),
+            message,
+            "this setting",
+        )
+    };
+    ScenarioError {
+        file_name: scenario.file_name.clone(),
+        source_text: scenario.source.clone(),
+        problems: refused.iter().map(problem).collect(),
     }
-    if found.value.chars().any(char::is_control) {
-        let message = format!("the value of `{name}` contains a control character");
-        return Some(Problem::new(found.span.clone(), message, "here"));
-    }
-    None
 }
 
 fn objective(section: &Section<'_>, places: &mut Places) -> ObjectiveSection {

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::problem::Problem;
 use super::quantity::parse_duration;
@@ -139,12 +139,20 @@ impl<'a> Section<'a> {
         let found = self.get(key)?;
         match found.get_ref() {
             DeValue::Boolean(value) => Some(self.found(found, *value)),
-            DeValue::String(text) if matches!(text.as_ref(), "true" | "false") => self.wrong_type(
-                must(key, "true or false"),
-                found,
-                Some(format!("{key} = {text}")),
-            ),
-            _ => self.wrong_type(must(key, "true or false"), found, None),
+            other => {
+                let text = match other {
+                    DeValue::String(text) => text.to_ascii_lowercase(),
+                    DeValue::Integer(n) => n.as_str().to_owned(),
+                    _ => String::new(),
+                };
+                let meant = match text.as_str() {
+                    "true" | "yes" | "on" | "1" => Some(true),
+                    "false" | "no" | "off" | "0" => Some(false),
+                    _ => None,
+                };
+                let correct = meant.map(|meant| format!("{key} = {meant}"));
+                self.wrong_type(must(key, "true or false"), found, correct)
+            }
         }
     }
 
@@ -156,12 +164,17 @@ impl<'a> Section<'a> {
     ) -> Option<Found<i64>> {
         let found = self.get(key)?;
         let value = match found.get_ref() {
-            DeValue::Integer(n) => i128::from_str_radix(n.as_str(), n.radix()).ok(),
-            DeValue::String(text) if text.parse::<i64>().is_ok() => {
-                let correct = format!("{key} = {text}");
-                return self.wrong_type(must(key, "a whole number"), found, Some(correct));
+            DeValue::Integer(n) => whole(n),
+            other => {
+                let text = match other {
+                    DeValue::String(text) => text.as_ref(),
+                    DeValue::Float(n) => n.as_str().trim_end_matches('0').trim_end_matches('.'),
+                    _ => "",
+                };
+                let meant = text.parse().ok().filter(|n| range.contains(n));
+                let correct = meant.map(|n: i64| format!("{key} = {n}"));
+                return self.wrong_type(must(key, "a whole number"), found, correct);
             }
-            _ => return self.wrong_type(must(key, "a whole number"), found, None),
         };
         let within = value
             .and_then(|v| i64::try_from(v).ok())
@@ -200,7 +213,7 @@ impl<'a> Section<'a> {
         let text = match found.get_ref() {
             DeValue::Integer(n) => n.as_str(),
             DeValue::Float(n) => n.as_str(),
-            DeValue::String(text) if text.parse::<f64>().is_ok() => {
+            DeValue::String(text) if text.parse::<f64>().is_ok_and(f64::is_finite) => {
                 let correct = format!("{key} = {text}");
                 return self.wrong_type(must(key, "a number"), found, Some(correct));
             }
@@ -214,29 +227,36 @@ impl<'a> Section<'a> {
 
     pub(super) fn duration(&self, key: &'static str) -> Option<Found<Duration>> {
         let found = self.get(key)?;
-        let text = match found.get_ref() {
-            DeValue::String(text) => text,
-            DeValue::Integer(n) => {
-                let correct = format!("{key} = \"{n}s\"");
-                return self.wrong_type(must(key, "a duration with a unit"), found, Some(correct));
-            }
-            DeValue::Float(n) => {
-                let correct = format!("{key} = \"{n}s\"");
-                return self.wrong_type(must(key, "a duration with a unit"), found, Some(correct));
-            }
-            _ => return self.wrong_type(must(key, "a duration, such as \"20s\""), found, None),
+        let number = match found.get_ref() {
+            DeValue::String(text) => return self.duration_from(key, found, text),
+            DeValue::Integer(n) => whole(n).map(|n| n.to_string()),
+            DeValue::Float(n) => Some(n.as_str().to_owned()),
+            _ => None,
         };
+        // What would be refused in its turn is not suggested.
+        let correct = number
+            .map(|number| format!("{}s", number.trim_start_matches('-')))
+            .filter(|text| parse_duration(text).is_ok_and(|duration| !duration.is_zero()))
+            .map(|text| format!("{key} = \"{text}\""));
+        let wanted = match correct {
+            Some(_) => "a duration with a unit",
+            None => "a duration, such as \"20s\"",
+        };
+        self.wrong_type(must(key, wanted), found, correct)
+    }
+
+    fn duration_from(
+        &self,
+        key: &str,
+        found: &Spanned<DeValue<'_>>,
+        text: &str,
+    ) -> Option<Found<Duration>> {
         match parse_duration(text) {
             Ok(duration) => Some(self.found(found, duration)),
             Err(error) => {
-                self.add(
-                    Problem::new(
-                        found.span(),
-                        format!("`{key}`: {}", error.message()),
-                        "not a duration",
-                    )
-                    .help(error.advice()),
-                );
+                let message = format!("`{key}`: {}", error.message());
+                let problem = Problem::new(found.span(), message, "not a duration");
+                self.add(problem.help(error.advice()));
                 None
             }
         }
@@ -263,7 +283,15 @@ impl<'a> Section<'a> {
         what: &str,
         choices: &Choices<T>,
     ) -> Option<Found<T>> {
-        let found = self.string(key)?;
+        let all = choices.words.iter().map(|(word, _)| format!("`{word}`"));
+        let all = all.collect::<Vec<_>>().join(", ");
+        let found = self.get(key)?;
+        let DeValue::String(text) = found.get_ref() else {
+            // A number in quotes would be no such word either.
+            let message = must(key, &format!("one of {all}"));
+            return self.wrong_type(message, found, None);
+        };
+        let found = self.found(found, text.to_string());
         let choice = choices.words.iter().find(|(word, _)| *word == found.value);
         if let Some((_, value)) = choice {
             return Some(Found {
@@ -272,10 +300,6 @@ impl<'a> Section<'a> {
             });
         }
         let words = || choices.words.iter().map(|(word, _)| *word);
-        let all = words()
-            .map(|w| format!("`{w}`"))
-            .collect::<Vec<_>>()
-            .join(", ");
         let meant =
             synonym(choices.synonyms, &found.value).or_else(|| nearest(&found.value, words()));
         let help = match meant {
@@ -345,7 +369,9 @@ impl<'a> Section<'a> {
         for (key, value) in self.table {
             let text = match value.get_ref() {
                 DeValue::String(text) => text.to_string(),
-                DeValue::Integer(n) if n.radix() == 10 => n.as_str().to_owned(),
+                DeValue::Integer(n) if whole(n).is_some() => {
+                    whole(n).map_or(String::new(), |n| n.to_string())
+                }
                 DeValue::Float(n) => n.as_str().to_owned(),
                 DeValue::Boolean(true) => "on".to_owned(),
                 DeValue::Boolean(false) => "off".to_owned(),
@@ -500,6 +526,10 @@ pub(super) fn nearest<'w>(typed: &str, words: impl Iterator<Item = &'w str>) -> 
         .filter(|(distance, word)| *distance < word.chars().count())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, word)| word)
+}
+
+fn whole(number: &DeInteger<'_>) -> Option<i128> {
+    i128::from_str_radix(number.as_str(), number.radix()).ok()
 }
 
 fn must(key: &str, wanted: &str) -> String {

@@ -200,7 +200,7 @@ const MISTAKES: &[Mistake] = &[
     ("duration = \"20s\"", "duration = \"20\"", "`duration`: the duration \"20\" has no unit", "\"20\"", "did you mean \"20s\"?"),
     ("duration = \"20s\"", "duration = \"20 secs\"", "`duration`: unknown unit `secs`", "\"20 secs\"", "did you mean \"20s\"?"),
     ("duration = \"20s\"", "duration = \"20x\"", "`duration`: unknown unit `x`", "\"20x\"", "the units are `us`, `ms`, `s`, `m` and `h`"),
-    ("duration = \"20s\"", "duration = \"-20s\"", "`duration`: the duration \"-20s\" is negative", "\"-20s\"", "durations count forward: remove the minus sign"),
+    ("duration = \"20s\"", "duration = \"-20s\"", "`duration`: the duration \"-20s\" is negative", "\"-20s\"", "durations count forward: did you mean \"20s\"?"),
     ("duration = \"20s\"", "duration = \"soon\"", "`duration`: \"soon\" is not a duration", "\"soon\"", "write a number and a unit, such as \"250ms\", \"20s\" or \"1.5m\""),
     ("duration = \"20s\"", "duration = \"9999h\"", "`duration`: the duration \"9999h\" is longer than 30 days", "\"9999h\"", "a run lasts seconds to hours"),
     ("deadline = \"4s\"", "deadline = \"0s\"", "`deadline` is zero", "\"0s\"", ""),
@@ -223,7 +223,7 @@ const MISTAKES: &[Mistake] = &[
     ("commit = 80, rollback = 10, panic = 3, cancel = 7", "commit = 0", "all weights in `endings` are zero: no operation could end", "endings", "for commits only write `endings = { commit = 1 }`"),
     ("commit = 80", "commit = -80", "`commit` is negative", "-80", "`commit` is between 0 and 2147483647"),
     ("{ max_connections = \"60\" }", "{ port = 5432 }", "the run decides `port` itself", "port = 5432", "the server is private to the run: remove this setting"),
-    ("{ max_connections = \"60\" }", "{ work_mem = \"a\\nb\" }", "the value of `work_mem` contains a control character", "work_mem = \"a\\nb\"", ""),
+    ("{ max_connections = \"60\" }", "{ work_mem = \"a\\nb\" }", "the value of `work_mem` contains a control character", "work_mem = \"a\\nb\"", "a value stands on one line, as in postgresql.conf"),
     // Missing.
     ("duration = \"20s\"\n", "", "[load] has no `duration`", "[load]", "add a line such as `duration = \"20s\"`"),
     ("at = \"10s\"\n", "", "fault \"silence\" has no `at`", "[[fault]]", "add a line such as `at = \"5s\"`"),
@@ -396,6 +396,66 @@ fn each_reset_that_waits_for_commits_of_a_load_without_any_is_marked() {
         "give `commit` a weight in `endings`, or remove `commits_in_flight`".to_owned(),
     );
     assert_eq!(problems(&text), [one.clone(), one]);
+}
+
+#[test]
+fn what_the_run_decides_cannot_be_set_in_any_case() {
+    for name in [
+        "port",
+        "Port",
+        "cluster_name",
+        "LISTEN_ADDRESSES",
+        "logging_collector",
+        "unix_socket_directories",
+        "include",
+    ] {
+        let text = edited("max_connections = \"60\"", &format!("{name} = 1"));
+        let (message, marked, help) = problems(&text).remove(0);
+        assert_eq!(message, format!("the run decides `{name}` itself"));
+        assert_eq!(marked, format!("{name} = 1"));
+        assert!(help.contains("remove this setting"), "{help}");
+    }
+    let twice = "max_connections = 60, Max_Connections = 50";
+    let text = edited("max_connections = \"60\"", twice);
+    assert_eq!(problems(&text).len(), 1);
+}
+
+#[test]
+fn a_suggestion_is_never_refused_in_its_turn() {
+    let suggested = |from: &str, to: &str| problems(&edited(from, to)).remove(0).2;
+    for (from, to, help) in [
+        (
+            "jitter = \"10ms\"",
+            "jitter = -5",
+            "did you mean `jitter = \"5s\"`?",
+        ),
+        (
+            "pool_timeout = \"1s\"",
+            "pool_timeout = -1",
+            "did you mean `pool_timeout = \"1s\"`?",
+        ),
+        ("pool_timeout = \"1s\"", "pool_timeout = 0", ""),
+        ("pool_timeout = \"1s\"", "pool_timeout = inf", ""),
+        (
+            "pool_timeout = \"1s\"",
+            "pool_timeout = 0x10",
+            "did you mean `pool_timeout = \"16s\"`?",
+        ),
+        (
+            "pool_size = 5 ",
+            "pool_size = 5.0 ",
+            "did you mean `pool_size = 5`?",
+        ),
+        ("rate = 400 ", "rate = \"inf\" ", ""),
+        (
+            "pre_ping = true",
+            "pre_ping = \"yes\"",
+            "did you mean `pre_ping = true`?",
+        ),
+        ("kind = \"bank\"", "kind = 1", ""),
+    ] {
+        assert_eq!(suggested(from, to), help, "{to}");
+    }
 }
 
 #[test]

@@ -31,12 +31,17 @@ pub enum StartError {
     /// A setting cannot be written down.
     #[error("configure the server")]
     Setting(#[source] SettingError),
-    /// The server does not accept a setting.
-    #[error("configure the server, which says: {message}")]
+    /// The server does not accept settings.
+    #[error("configure the server, which says: {}", messages(.refused))]
     SettingRefused {
-        /// What the server said, in its own words.
-        message: String,
+        /// Which, and why not.
+        refused: Vec<RefusedSetting>,
     },
+    /// `PGOPTIONS` is set, which sqlx takes into every connection and lets nobody take out again.
+    #[error(
+        "start a private Postgres while PGOPTIONS is set, which every connection to it would follow"
+    )]
+    Environment,
     /// There is no unprivileged user to run the server as.
     #[error("start a server as root")]
     Account(#[source] AccountError),
@@ -118,6 +123,20 @@ pub enum StartError {
     Panicked,
 }
 
+/// A setting that the server does not accept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedSetting {
+    /// Its name in lower case.
+    pub name: String,
+    /// What the server said, in its own words.
+    pub message: String,
+}
+
+fn messages(refused: &[RefusedSetting]) -> String {
+    let messages: Vec<_> = refused.iter().map(|r| r.message.as_str()).collect();
+    messages.join("; ")
+}
+
 impl StartError {
     /// Says what can be done about it, where something can.
     #[must_use]
@@ -128,6 +147,9 @@ impl StartError {
             Self::Setting(_) | Self::SettingRefused { .. } => {
                 "correct the setting in the scenario's [postgres] section".into()
             }
+            Self::Environment => "unset PGOPTIONS; settings of the server stand in the scenario's \
+                 [postgres] section"
+                .into(),
             Self::Account(_) => "Postgres refuses to run as root: run poolproof as an ordinary user, \
                  or create a user for the server (useradd --system postgres)"
                 .into(),
@@ -136,7 +158,7 @@ impl StartError {
                  ordinary user"
                     .into()
             }
-            Self::Home(_) | Self::Files { .. } => {
+            Self::Home(_) | Self::Files { .. } | Self::Template(TemplateError::Files { .. }) => {
                 "set POOLPROOF_HOME to a directory that you may write to".into()
             }
             Self::Find(FindError::Machine(_)) => {
@@ -150,6 +172,13 @@ impl StartError {
             Self::DiskFull { .. } => {
                 "a cluster needs about 100 MB: free some, or set POOLPROOF_HOME to a directory on \
                  another disk"
+                    .into()
+            }
+            Self::Template(TemplateError::Failed { output, .. })
+                if output.contains("could not look up effective user") =>
+            {
+                "Postgres wants a name for the user that it runs as: add this one to /etc/passwd, or \
+                 in a container install libnss-unknown"
                     .into()
             }
             Self::Template(_) => {

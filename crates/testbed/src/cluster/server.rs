@@ -1,5 +1,6 @@
 //! The server process of a cluster and the directory that it lives in.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::net::TcpListener;
@@ -9,7 +10,7 @@ use std::process::{Child, ExitStatus};
 use std::sync::Mutex;
 
 use super::LocalConfig;
-use super::error::{StartError, says_full};
+use super::error::{RefusedSetting, StartError, says_full};
 use crate::account::{Account, server_uid};
 use crate::binaries::{Binaries, FindError, Search};
 use crate::download::{self, DownloadError};
@@ -65,6 +66,8 @@ pub(super) struct Server {
     run: RunDir,
     password: String,
     port: u16,
+    /// The settings that were chosen for it.
+    settings: BTreeMap<String, String>,
     /// The postmaster, once launched. Held for the time of one system call.
     child: Mutex<Option<Child>>,
     ended: bool,
@@ -101,6 +104,7 @@ impl Server {
             run,
             password: String::new(),
             port: 0,
+            settings: config.settings.clone(),
             child: Mutex::new(None),
             ended: false,
             _alive: alive,
@@ -177,8 +181,9 @@ impl Server {
             let path = self.run.path().to_path_buf();
             return StartError::DiskFull { path };
         }
-        if let Some(message) = refused_setting(log) {
-            return StartError::SettingRefused { message };
+        let refused = refused_settings(log, &self.settings);
+        if !refused.is_empty() {
+            return StartError::SettingRefused { refused };
         }
         StartError::Exited {
             status: status.to_string(),
@@ -292,18 +297,48 @@ pub(super) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-/// What the server says about a setting that it does not accept, without its line prefix.
-fn refused_setting(log: &str) -> Option<String> {
-    const SIGNS: [&str; 2] = ["unrecognized configuration parameter", "parameter \""];
-    let severe = ["LOG:  ", "FATAL:  ", "ERROR:  "];
-    let statements = log.lines().filter_map(|line| {
-        let (_, text) = severe.iter().find_map(|mark| line.split_once(mark))?;
-        let ours = SIGNS.iter().any(|sign| text.contains(sign));
-        // The file is a copy that the user never sees.
-        ours.then(|| text.split(" in file \"").next().unwrap_or(text))
+/// Which settings the server does not accept, and what it says, without its line prefix.
+///
+/// It names a setting that is wrong by itself. One that does not go with the others, or with this
+/// machine, is found by its name or its value in the last words or the hint beneath them.
+fn refused_settings(log: &str, chosen: &BTreeMap<String, String>) -> Vec<RefusedSetting> {
+    let said = |marks: &'static [&str]| {
+        log.lines()
+            .filter_map(|line| marks.iter().find_map(|mark| line.split_once(mark)))
+            // The file is a copy that the user never sees.
+            .map(|(_, text)| text.split(" in file \"").next().unwrap_or(text))
+    };
+    let by_itself: Vec<_> = said(&["LOG:  ", "FATAL:  ", "ERROR:  "])
+        .filter_map(|text| {
+            let (_, name) = text.split_once("parameter \"")?;
+            Some(RefusedSetting {
+                name: name.split('"').next()?.to_ascii_lowercase(),
+                message: text.to_owned(),
+            })
+        })
+        .collect();
+    if !by_itself.is_empty() {
+        return by_itself;
+    }
+    let last_words: Vec<_> = said(&["FATAL:  ", "PANIC:  ", "HINT:  ", "postgres: "]).collect();
+    let mentions = |word: &str| last_words.iter().any(|text| has_word(text, word));
+    let blamed = chosen.iter().filter(|(name, value)| {
+        mentions(&name.to_ascii_lowercase()) || (value.len() > 3 && mentions(value))
     });
-    let message = statements.collect::<Vec<_>>().join("; ");
-    (!message.is_empty()).then_some(message)
+    blamed
+        .map(|(name, _)| RefusedSetting {
+            name: name.to_ascii_lowercase(),
+            message: last_words.join("; "),
+        })
+        .collect()
+}
+
+/// Whether `word` stands in `text`, and not as a part of another word.
+fn has_word(text: &str, word: &str) -> bool {
+    let inside = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.match_indices(word).any(|(at, _)| {
+        !text[..at].ends_with(inside) && !text[at + word.len()..].starts_with(inside)
+    })
 }
 
 pub(super) fn tail(log: &str) -> String {

@@ -147,6 +147,15 @@ async fn a_setting_that_the_server_refuses_is_told_in_its_words() {
             ("max_connections", "-1"),
             "-1 is outside the valid range for parameter \"max_connections\"",
         ),
+        // Valid by itself, refused with the others or with this machine.
+        (
+            ("max_connections", "2"),
+            "superuser_reserved_connections (3) must be less than max_connections (2)",
+        ),
+        (
+            ("shared_preload_libraries", "nosuch"),
+            "could not access file \"nosuch\"",
+        ),
     ];
     for ((name, value), said) in cases {
         let config = with(&[(name, value)]);
@@ -155,9 +164,11 @@ async fn a_setting_that_the_server_refuses_is_told_in_its_words() {
             .join("runs")
             .join(&config.run_id);
         let error = Cluster::start(config).await.unwrap_err();
-        let StartError::SettingRefused { message } = &error else {
+        let StartError::SettingRefused { refused } = &error else {
             panic!("{error:?}");
         };
+        let message = &refused[0].message;
+        assert_eq!(refused[0].name, name);
         assert!(message.starts_with(said), "{message}");
         assert!(!message.contains("postgresql.conf"), "{message}");
         assert!(!run_dir.exists());
@@ -166,13 +177,13 @@ async fn a_setting_that_the_server_refuses_is_told_in_its_words() {
 
 #[tokio::test]
 async fn a_server_that_dies_at_its_start_is_quoted() {
-    // Valid one by one, refused together.
-    let config = with(&[("max_wal_senders", "5"), ("wal_level", "minimal")]);
+    // Its last words are about a file that nobody chose.
+    let config = with(&[("ssl", "on")]);
     let error = Cluster::start(config).await.unwrap_err();
     let StartError::Exited { log, .. } = &error else {
         panic!("{error:?}");
     };
-    assert!(log.contains("max_wal_senders"), "{log}");
+    assert!(log.contains("server.crt"), "{log}");
     assert!(error.help().is_some());
 }
 

@@ -93,6 +93,7 @@ fn told(
 ) -> Result<(Finished, Option<CommandError>), CommandError> {
     let mut error = match finished {
         Ok(finished) => return Ok((finished, None)),
+        Err(RunError::Scenario(problems)) => return Err(CommandError::Scenario(problems)),
         Err(error) => error,
     };
     let known = error.take_finished();

@@ -6,15 +6,45 @@ use super::*;
 fn a_refused_setting_is_told_in_the_servers_words() {
     let log = "2026-01-01 00:00:00.000 UTC [1] LOG:  unrecognized configuration parameter \
                \"max_conections\" in file \"/x/postgresql.conf\" line 820\n\
-               2026-01-01 00:00:00.000 UTC [1] LOG:  invalid value for parameter \"fsync\": \"maybe\"\n\
+               2026-01-01 00:00:00.000 UTC [1] LOG:  invalid value for parameter \"TimeZone\": \"x\"\n\
                2026-01-01 00:00:00.000 UTC [1] FATAL:  configuration file \"/x/postgresql.conf\" \
                contains errors\n";
+    let refused = |name: &str, message: &str| RefusedSetting {
+        name: name.to_owned(),
+        message: message.to_owned(),
+    };
+    let none = BTreeMap::new();
     assert_eq!(
-        refused_setting(log).unwrap(),
-        "unrecognized configuration parameter \"max_conections\"; \
-         invalid value for parameter \"fsync\": \"maybe\""
+        refused_settings(log, &none),
+        [
+            refused(
+                "max_conections",
+                "unrecognized configuration parameter \"max_conections\""
+            ),
+            refused(
+                "timezone",
+                "invalid value for parameter \"TimeZone\": \"x\""
+            ),
+        ]
     );
-    assert_eq!(refused_setting("[1] FATAL:  out of luck\n"), None);
+    assert_eq!(refused_settings("[1] FATAL:  out of luck\n", &none), []);
+}
+
+#[test]
+fn a_setting_that_does_not_go_with_the_others_is_blamed_by_its_name_or_value() {
+    let chosen = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+    let log =
+        "postgres: superuser_reserved_connections (3) must be less than max_connections (2)\n";
+    assert_eq!(
+        refused_settings(log, &chosen("max_connections", "2")).len(),
+        1
+    );
+    // A part of another setting's name.
+    assert_eq!(refused_settings(log, &chosen("connections", "2")), []);
+    let log = "[1] FATAL:  could not access file \"nosuch\": No such file or directory\n";
+    let refused = refused_settings(log, &chosen("shared_preload_libraries", "nosuch"));
+    assert_eq!(refused[0].name, "shared_preload_libraries");
+    assert_eq!(refused_settings(log, &chosen("fsync", "off")), []);
 }
 
 #[test]
