@@ -168,22 +168,21 @@ impl Painter {
     /// What ops came to; the commits in doubt get a line of their own when one does not hold it.
     fn operations(&self, record: &Record, most: usize) -> Vec<String> {
         let room = self.width - LABEL - 2;
-        let counts = operations(record);
+        let fits = |text: &str| text.chars().count() <= room;
+        let counts = ["broken off as planned", "planned"].map(|word| operations(record, word));
+        let told = counts.iter().find(|text| fits(text)).unwrap_or(&counts[1]);
         let (Some(long), Some(short)) = (headline::doubts(record), headline::short_doubts(record))
         else {
-            return vec![self.line("operations", &counts)];
+            return vec![self.line("operations", told)];
         };
-        let inline = format!("{counts}: {long}");
-        if inline.chars().count() <= room {
+        let mut inline = counts.iter().map(|counts| format!("{counts}: {long}"));
+        if let Some(inline) = inline.find(|text| fits(text)) {
             vec![self.line("operations", &inline)]
         } else if most == 1 {
-            vec![self.line("operations", &format!("{counts}: {short}"))]
+            vec![self.line("operations", &format!("{}: {short}", counts[1]))]
         } else {
-            let fits = long.chars().count() <= room;
-            vec![
-                self.line("operations", &counts),
-                self.line("in doubt", if fits { &long } else { &short }),
-            ]
+            let doubts = if fits(&long) { &long } else { &short };
+            vec![self.line("operations", told), self.line("in doubt", doubts)]
         }
     }
 
@@ -223,10 +222,7 @@ impl Painter {
             })
             .collect();
         if !record.performance_valid {
-            let lag = duration(record.latencies.lag.p99_us);
-            let text =
-                format!("generator lag p99 {lag}: latencies, rates and objectives do not count");
-            lines.push(self.line("not valid", &text));
+            lines.push(self.line("not valid", &headline::lagged(record)));
         }
         if record.verdict != Verdict::Fail || lines.is_empty() {
             let known = record.run.partial.as_ref();
@@ -287,18 +283,22 @@ fn tally(record: &Record) -> String {
     }
 }
 
-fn operations(record: &Record) -> String {
+/// What ops came to; those that ended as planned without an answer are called `planned`.
+fn operations(record: &Record, planned: &str) -> String {
     let o = &record.outcomes;
-    let stuck = match o.stuck {
+    let some = |n: u64, what: &str| match n {
         0 => String::new(),
-        n => format!(" · {} stuck", count(n)),
+        n => format!(" · {} {what}", count(n)),
     };
     format!(
-        "{}: {} ok · {} failed · {} shed{stuck} · {} in doubt",
+        "{}: {} ok · {} failed · {} shed{}{}{} · {} in doubt",
         count(o.offered),
         count(o.ok),
-        count(o.fail),
+        count(o.unplanned_fail()),
         count(o.shed),
+        some(o.planned_fail, planned),
+        some(o.stuck, "stuck"),
+        some(o.cut_short, "cut short"),
         count(o.info),
     )
 }
@@ -306,7 +306,8 @@ fn operations(record: &Record) -> String {
 fn fault(fault: &FaultReport) -> String {
     let name = one_line(&fault.event.name);
     if fault.event.effect.seen {
-        format!("{name} {}", recovery(fault))
+        let outside = headline::outside(fault).map_or_else(String::new, |o| format!(" ({o})"));
+        format!("{name}{outside} {}", recovery(fault))
     } else {
         let mark = headline::fault_mark(fault);
         format!(

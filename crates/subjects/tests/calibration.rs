@@ -135,6 +135,7 @@ impl Bench {
             },
             ops: &ops,
             faults: &[],
+            stalls: &[],
             samples: &[],
             pool: Ok(pool),
             server: Ok(server),

@@ -163,7 +163,7 @@ fn findings_that_do_not_fit_are_counted() {
     let mut record = extremes::all_broken();
     record.commits_in_doubt = demo::passed_without_recovery().commits_in_doubt;
     // Where lines are short, findings come before the rest of operations and faults.
-    for width in [80, 100] {
+    for width in [90, 100] {
         let text = terminal(&record, TerminalStyle { width, ..PLAIN });
         assert_eq!(text.lines().count(), MAX_LINES);
         assert!(text.contains("8 more in the report"), "{text}");
