@@ -45,9 +45,13 @@ fn lead(record: &Record, out: &mut String) -> fmt::Result {
         writeln!(out, "> **{text}.**\n")?;
     }
     if let Some(reason) = &record.run.partial {
+        let cut_short = match record.outcomes.cut_short {
+            0 => String::new(),
+            n => format!("; {} cut short", counted(n, "operation")),
+        };
         writeln!(
             out,
-            "> **Partial run:** {}. It covers what happened until then.\n",
+            "> **Partial run:** {}. It covers what happened until then{cut_short}.\n",
             inline(reason)
         )?;
     }

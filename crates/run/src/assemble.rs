@@ -194,8 +194,12 @@ fn verdict(
         .iter()
         .map(|objective| objective.status.clone())
         .collect();
-    let (verdict, reasons) =
-        poolproof_oracle::verdict(&observed.guarantees, &statuses, &loaded.faults);
+    // A fault that the end of the load cut short owes no effect either.
+    let cut_short_us = loaded.cut_short.map(|(_, at)| micros(at));
+    let owed =
+        |fault: &&FaultEvent| fault.effect.seen || cut_short_us.is_none_or(|at| fault.end_us < at);
+    let faults: Vec<_> = loaded.faults.iter().filter(owed).cloned().collect();
+    let (verdict, reasons) = poolproof_oracle::verdict(&observed.guarantees, &statuses, &faults);
     // What was left out might have failed, so a run that was cut short passes nothing.
     let partial = loaded.cut_short.is_some() || observed.server_lost;
     let verdict = if partial && verdict == Verdict::Pass {

@@ -218,7 +218,7 @@ impl Scene<'_, '_> {
                 Err(error) => notes.push(format!("a fault ended in a panic: {error}")),
             }
         }
-        // A load that was cut short owes nothing; in any other a fault that is missing counts.
+        // A load that was cut short owes no fault; in any other one that is missing counts.
         if cut_short.is_none() {
             for (event, plan) in events.iter_mut().zip(plans) {
                 event.get_or_insert_with(|| inject::missed(plans, plan));

@@ -27,8 +27,9 @@ use crate::time::micros;
 use order::Order;
 pub(crate) use order::tell_what_was_in_force;
 
-/// How long a fault waits for the moment that it needs (commits in flight, an open transaction).
-const MOMENT: Duration = Duration::from_secs(2);
+/// How long a fault waits for the moment that it needs (commits in flight, an open transaction):
+/// longer than a busy machine takes to get there, for the run is invalid otherwise.
+const MOMENT: Duration = Duration::from_secs(5);
 /// How often it looks for that moment: well below the latency that keeps commits in flight.
 const LOOK: Duration = Duration::from_millis(1);
 /// How long the effect of an instant fault may take to show.

@@ -45,7 +45,7 @@ impl Measured<'_> {
             Some(Answers {
                 p99_us: Some(us), ..
             }) if us <= micros(limit) => GuaranteeStatus::Held,
-            Some(_) => self.missed(),
+            Some(_) => self.missed("response"),
         };
         let measured = seen.map_or("nothing to measure".to_owned(), |seen| {
             let of = format!("{} arrivals outside faults and recoveries", seen.arrivals);
@@ -78,7 +78,7 @@ impl Measured<'_> {
                 format_duration(limit)
             ))
         } else {
-            self.missed()
+            self.missed(&format!("recovery from {name}"))
         };
         let measured = measured.map_or("not within the load".to_owned(), format_duration);
         ObjectiveResult {
@@ -90,12 +90,13 @@ impl Measured<'_> {
 
     /// A miss, which a lagging generator may have made. What was met counts all the same: lag only
     /// makes times longer.
-    fn missed(&self) -> GuaranteeStatus {
+    fn missed(&self, name: &str) -> GuaranteeStatus {
         if self.kept_up() {
             return GuaranteeStatus::Violated;
         }
         GuaranteeStatus::Void(format!(
-            "it was missed while the generator lagged by {} at p99: run again on a quieter machine",
+            "{name} was missed while the generator lagged by {} at p99: run again on a quieter \
+             machine",
             format_duration(self.lag_p99)
         ))
     }
@@ -108,4 +109,151 @@ fn disturbed(fault: &FaultReport) -> Option<Range<u64>> {
         .recovery_us
         .map_or(u64::MAX, |us| event.end_us.saturating_add(us));
     event.effect.seen.then_some(event.start_us..until)
+}
+
+#[cfg(test)]
+mod tests {
+    use poolproof_oracle::{Effect, Ending, FaultEffect, FaultEvent, Outcome};
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    /// Ten ops a second for ten seconds, of which those from `bad` on until `good` fail.
+    fn records(bad: u64, good: u64) -> Vec<OpRecord> {
+        let record = |id: u64| OpRecord {
+            id,
+            workload: "bank".to_owned(),
+            ending: Ending::Commit,
+            effect: Effect::WriteSet { tables: 1 },
+            intended_us: id * SECOND / 10,
+            started_us: id * SECOND / 10,
+            deadline_us: SECOND,
+            acquired_us: None,
+            commit_sent_us: None,
+            ended_us: Some(id * SECOND / 10 + 20_000),
+            outcome: match (bad..good).contains(&id) {
+                true => Outcome::Fail,
+                false => Outcome::Ok,
+            },
+            error: None,
+            clean_probe: None,
+        };
+        (0..100).map(record).collect()
+    }
+
+    fn fault(seen: bool, recovery_us: Option<u64>) -> FaultReport {
+        FaultReport {
+            event: FaultEvent {
+                name: "cut".to_owned(),
+                kind: "reset".to_owned(),
+                title: "reset".to_owned(),
+                start_us: 5 * SECOND,
+                end_us: 5 * SECOND,
+                effect: FaultEffect {
+                    seen,
+                    count: 1,
+                    unit: "links reset".to_owned(),
+                    problem: None,
+                },
+                planned: None,
+                within: Vec::new(),
+            },
+            recovery_us,
+            recovery_target_us: 250_000,
+        }
+    }
+
+    fn judged(
+        records: &[OpRecord],
+        fault: FaultReport,
+        lag_ms: u64,
+    ) -> Vec<(String, GuaranteeStatus)> {
+        let measured = Measured {
+            objective: &ObjectiveSection {
+                response: Some(Duration::from_millis(250)),
+                recovery: Some(Duration::from_secs(4)),
+            },
+            records,
+            faults: &[fault],
+            load_end: Duration::from_secs(10),
+            lag_p99: Duration::from_millis(lag_ms),
+        };
+        let judged = measured.judge().into_iter();
+        judged.map(|o| (o.summary, o.status)).collect()
+    }
+
+    fn not_judged(status: &GuaranteeStatus) -> &str {
+        match status {
+            GuaranteeStatus::NotChecked(reason) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_was_met_counts_whatever_the_lag_and_what_was_missed_only_without_lag() {
+        use GuaranteeStatus::{Held, Violated, Void};
+        // Limit: 5 % of 250 ms.
+        for (lag_ms, within) in [(12, true), (13, false)] {
+            let well = judged(&records(50, 60), fault(true, Some(SECOND)), lag_ms);
+            let well: Vec<_> = well.into_iter().map(|(_, status)| status).collect();
+            assert_eq!(well, [Held, Held]);
+            for (summary, status) in
+                judged(&records(20, 40), fault(true, Some(4 * SECOND + 1)), lag_ms)
+            {
+                let as_expected = match status {
+                    Violated => within,
+                    Void(_) => !within,
+                    _ => false,
+                };
+                assert!(as_expected, "{lag_ms} ms: {summary}: {status:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_summary_says_the_target_and_what_was_measured() {
+        let summaries = |records: &[OpRecord]| {
+            let judged = judged(records, fault(true, Some(SECOND)), 0).into_iter();
+            judged.map(|(summary, _)| summary).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            summaries(&records(50, 60)),
+            [
+                "p99 at most 250 ms: 20 ms of 88 arrivals outside faults and recoveries",
+                "at most 4 s: 1 s"
+            ]
+        );
+        assert_eq!(
+            summaries(&records(20, 40))[0],
+            "p99 at most 250 ms: none, 20 failed of 88 arrivals outside faults and recoveries"
+        );
+    }
+
+    #[test]
+    fn what_nobody_could_see_is_not_judged_and_the_reason_says_what_to_do() {
+        let unrecovered = |fault, from: u64| {
+            let mut judged = judged(&records(from, 100), fault, 0);
+            judged.pop().map(|(_, status)| status)
+        };
+        let mut late = fault(true, None);
+        (late.event.start_us, late.event.end_us) = (8 * SECOND, 8 * SECOND);
+        let status = unrecovered(late, 80).unwrap();
+        assert_eq!(
+            not_judged(&status),
+            "no recovery from cut before the load ended 2 s later, within the 4 s that it may take: \
+             let the load last longer"
+        );
+        assert_eq!(
+            unrecovered(fault(true, None), 50),
+            Some(GuaranteeStatus::Violated)
+        );
+        let status = unrecovered(fault(false, Some(0)), 100).unwrap();
+        assert_eq!(not_judged(&status), "cut had no effect to recover from");
+
+        let mut whole = fault(true, None);
+        whole.event.start_us = 0;
+        let (_, status) = judged(&records(0, 100), whole, 0).swap_remove(0);
+        assert!(not_judged(&status).starts_with("response: no arrival"));
+    }
 }
