@@ -123,8 +123,10 @@ fn written(scenario: &Scenario) -> String {
     for (name, value) in &scenario.postgres.settings {
         lines.push(format!("{} = {}", quoted(name), quoted(value)));
     }
-    let response = seconds(objective.response);
-    lines.push(format!("[objective]\nresponse = {response}"));
+    lines.push("[objective]".to_owned());
+    if let Some(response) = objective.response {
+        lines.push(format!("response = {}", seconds(response)));
+    }
     if let Some(recovery) = objective.recovery {
         lines.push(format!("recovery = {}", seconds(recovery)));
     }

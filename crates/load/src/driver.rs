@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use poolproof_oracle::OpRecord;
+use poolproof_oracle::{GRACE_US, OpRecord};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -20,7 +20,10 @@ use crate::flight::Flight;
 use crate::gauges::Gauges;
 use crate::leases::Leases;
 use crate::schedule::Schedule;
-use crate::subject::{Subject, Trace};
+use crate::subject::{Subject, Trace, micros_since};
+
+/// How often a long wait is looked at, to find out whether this process was held up in it.
+const STEP: Duration = Duration::from_secs(1);
 
 /// How long aborted ops get to be dropped. One whose drop blocks its thread is left behind.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
@@ -57,6 +60,7 @@ pub fn start(subject: Arc<dyn Subject>, schedule: Arc<Schedule>, origin: Instant
     });
     Running {
         task,
+        origin,
         gauges,
         stop,
         arrivals_done,
@@ -68,6 +72,7 @@ pub fn start(subject: Arc<dyn Subject>, schedule: Arc<Schedule>, origin: Instant
 pub struct Running {
     /// One task: the pacer.
     task: JoinSet<Airborne>,
+    origin: Instant,
     gauges: Arc<Gauges>,
     stop: watch::Sender<bool>,
     arrivals_done: watch::Receiver<bool>,
@@ -107,21 +112,26 @@ impl Running {
     /// Waits for the remaining arrivals, then at most `quiescence` for the ops in flight, then
     /// aborts those that are left.
     ///
+    /// Time in which this process was held up (stopped, or not scheduled) does not count: whatever
+    /// was due meanwhile gets its chance afterwards.
+    ///
     /// An aborted op becomes a record without `ended_us`: [`poolproof_oracle::Outcome::Info`] if
-    /// its COMMIT was sent, else [`poolproof_oracle::Outcome::Fail`], in the category
-    /// [`poolproof_oracle::ErrorCategory::Deadline`]. Its future is dropped within a second,
-    /// unless it blocks its thread in doing so.
+    /// its COMMIT was sent, else [`poolproof_oracle::Outcome::Fail`]. Its category is
+    /// [`poolproof_oracle::ErrorCategory::Deadline`] when its deadline had come (and
+    /// [`GRACE_US`] more had passed), else [`poolproof_oracle::ErrorCategory::CutShort`]. Its
+    /// future is dropped within a second, unless it blocks its thread in doing so.
     ///
     /// # Panics
     /// When the driver itself panicked.
     /// # Cancel safety
     /// Not safe: dropping the future aborts the load and loses its records.
     pub async fn finish(mut self, quiescence: Duration) -> Finished {
+        let origin = self.origin;
         let pacer = self.task.join_next().await;
         let mut airborne = joined(pacer.expect("bug: the driver has one pacer"))
             .expect("bug: nobody aborts the pacer while its driver is alive");
-        airborne.land_until(after(quiescence)).await;
-        airborne.abort().await;
+        airborne.land_within(quiescence).await;
+        airborne.abort(micros_since(origin)).await;
         let mut records = airborne.records;
         records.sort_unstable_by_key(|record| record.id);
         Finished {
@@ -199,15 +209,28 @@ impl Airborne {
         }
     }
 
-    /// Takes records until every op ended, or the deadline.
-    async fn land_until(&mut self, deadline: Instant) {
-        while let Ok(Some(ended)) = timeout_at(deadline, self.tasks.join_next()).await {
-            self.land(joined(ended).expect("bug: nobody aborted an op"));
+    /// Takes records until every op ended, for at most `wait` in which this process could run.
+    async fn land_within(&mut self, wait: Duration) {
+        let mut end = after(wait);
+        loop {
+            let look = end.min(after(STEP));
+            while let Ok(ended) = timeout_at(look, self.tasks.join_next()).await {
+                let Some(ended) = ended else { return };
+                self.land(joined(ended).expect("bug: nobody aborted an op"));
+            }
+            let late = look.elapsed();
+            if late > Duration::from_micros(GRACE_US) {
+                end += late;
+            }
+            if Instant::now() >= end {
+                return;
+            }
         }
     }
 
-    /// Aborts the ops in flight and records each as never ended.
-    async fn abort(&mut self) {
+    /// Aborts the ops in flight, which nobody waits for after `given_up_us`, and records each as
+    /// never ended.
+    async fn abort(&mut self, given_up_us: u64) {
         self.tasks.abort_all();
         let deadline = after(ABORT_GRACE);
         while let Ok(Some(ended)) = timeout_at(deadline, self.tasks.join_next()).await {
@@ -219,7 +242,7 @@ impl Airborne {
         }
         let stuck = std::mem::take(&mut self.flights);
         self.records
-            .extend(stuck.values().map(|flight| flight.never_ended()));
+            .extend(stuck.values().map(|flight| flight.never_ended(given_up_us)));
     }
 
     fn land(&mut self, record: OpRecord) {

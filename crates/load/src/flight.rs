@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use poolproof_oracle::{Ending, ErrorCategory, Op, OpError, OpRecord, Outcome};
+use poolproof_oracle::{Ending, ErrorCategory, GRACE_US, Op, OpError, OpRecord, Outcome};
 use tokio::time::{Instant, sleep_until};
 
 use crate::gauges::Gauges;
@@ -77,16 +77,24 @@ impl Flight {
         if self.trace.commit_sent_us().is_some() {
             self.gauges.commit_settled();
         }
-        self.gauges.op_ended(end.outcome);
-        self.record(Some(ended_us), end)
+        let record = self.record(Some(ended_us), end);
+        self.gauges.op_ended(&record);
+        record
     }
 
-    /// Returns the record of an op whose task was aborted.
-    pub(crate) fn never_ended(&self) -> OpRecord {
+    /// Returns the record of an op whose task was aborted at `given_up_us`.
+    pub(crate) fn never_ended(&self, given_up_us: u64) -> OpRecord {
+        let started_us = *self.started_us.get_or_init(|| micros_since(self.origin));
+        let waited_us = given_up_us.saturating_sub(started_us);
+        let (category, message) = if waited_us > self.op().deadline_us.saturating_add(GRACE_US) {
+            (ErrorCategory::Deadline, "never ended")
+        } else {
+            (ErrorCategory::CutShort, "the run ended first")
+        };
         let error = OpError {
-            category: ErrorCategory::Deadline,
+            category,
             sqlstate: None,
-            message: "never ended".to_owned(),
+            message: message.to_owned(),
         };
         let end = OpEnd {
             outcome: self.unconfirmed(),

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use poolproof_oracle::Outcome;
+use poolproof_oracle::{OpRecord, Outcome};
 
 /// Live counts of a running load: any task may read them at any time, at the cost of a load.
 ///
@@ -16,6 +16,7 @@ pub struct Gauges {
     fail: AtomicU64,
     info: AtomicU64,
     shed: AtomicU64,
+    broken_off: AtomicU64,
 }
 
 impl Gauges {
@@ -69,6 +70,13 @@ impl Gauges {
         self.shed.load(Ordering::Relaxed)
     }
 
+    /// Ops that ended by a planned panic or cancellation; they are among [`Self::fail`] and
+    /// [`Self::info`].
+    #[must_use]
+    pub fn broken_off(&self) -> u64 {
+        self.broken_off.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn op_started(&self) {
         self.started.fetch_add(1, Ordering::Relaxed);
     }
@@ -81,8 +89,11 @@ impl Gauges {
         self.commits_in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn op_ended(&self, outcome: Outcome) {
-        let count = match outcome {
+    pub(crate) fn op_ended(&self, record: &OpRecord) {
+        if record.outcome != Outcome::Ok && record.ended_as_planned() {
+            self.broken_off.fetch_add(1, Ordering::Relaxed);
+        }
+        let count = match record.outcome {
             Outcome::Ok => &self.ok,
             Outcome::Fail => &self.fail,
             Outcome::Info => &self.info,

@@ -329,6 +329,65 @@ async fn ops_that_never_end_are_aborted_after_quiescence_and_recorded() {
     assert_eq!(fake.dropped.load(Ordering::Relaxed), 10);
 }
 
+/// The deadline of an op is 1 s, and a call may take 250 ms more.
+#[tokio::test(start_paused = true)]
+async fn an_op_that_is_given_up_before_its_deadline_is_cut_short() {
+    for (wait, category) in [
+        (ms(1_250), ErrorCategory::CutShort),
+        (ms(1_252), ErrorCategory::Deadline),
+    ] {
+        let fake = Fake::new(|_| vec![Step::Acquire, Step::Never]);
+        let running = start(fake, commits(ms(1), 1), Instant::now());
+        running.arrivals_done().await;
+        let records = running.finish(wait).await.records;
+        assert_eq!(records[0].ended_us, None);
+        assert_eq!(records[0].error.as_ref().unwrap().category, category);
+        let cut_short = category == ErrorCategory::CutShort;
+        assert_eq!(records[0].was_cut_short(), cut_short);
+    }
+}
+
+/// The op ends 9 s after its start. The process is stopped for 20 s, 5 s after it: a wait of 10 s
+/// is over by then, but half of it nobody could end anything.
+#[tokio::test(start_paused = true)]
+async fn what_was_due_while_the_process_was_stopped_gets_its_chance() {
+    let fake = Fake::new(|_| vec![Step::Wait(ms(5_500)), Step::Wait(ms(3_500))]);
+    let running = start(fake, commits(ms(1), 1), Instant::now());
+    running.arrivals_done().await;
+    let finish = running.finish(QUIESCENCE);
+    let stop = async {
+        tokio::time::sleep_until(Instant::now() + ms(5_000)).await;
+        tokio::time::advance(ms(20_000)).await;
+        std::future::pending().await
+    };
+    let finished = tokio::select! {
+        finished = finish => finished,
+        () = stop => unreachable!(),
+    };
+    // The first wait ends when the process goes on, the second 3.5 s later.
+    let ended = finished.records[0].ended_us.unwrap();
+    assert!((28_500_000..=28_510_000).contains(&ended), "{ended}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn planned_ends_are_counted_apart() {
+    let fake = Fake::new(|op| match op.ending {
+        Ending::Panic => vec![Step::PlannedPanic],
+        Ending::Cancel { .. } => vec![Step::SendCommit, Step::Never],
+        _ => vec![Step::Panic("index out of range")],
+    });
+    let endings = [
+        Ending::Panic,
+        Ending::Cancel { after_us: 1 },
+        Ending::Commit,
+    ];
+    let running = start(fake, schedule(ms(1), &endings), Instant::now());
+    let gauges = running.gauges();
+    running.finish(QUIESCENCE).await;
+    let counts = (gauges.fail(), gauges.info(), gauges.broken_off());
+    assert_eq!(counts, (2, 1, 2));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_aborted_op_that_panics_when_dropped_is_recorded_as_never_ended() {
     let record = run_one(

@@ -28,8 +28,27 @@ pub struct OpCounts {
     pub panicked: u64,
     /// Ended by a planned cancellation, before or after COMMIT was written.
     pub cancelled: u64,
-    /// Never ended.
+    /// Never ended, although the deadline had come.
     pub stuck: u64,
+    /// Of `fail`: ended by a planned panic or cancellation.
+    #[serde(default)]
+    pub planned_fail: u64,
+    /// Of `info`: ended by a planned panic or cancellation.
+    #[serde(default)]
+    pub planned_info: u64,
+    /// Of `fail`: cut short by the end of the run, before the deadline.
+    #[serde(default)]
+    pub cut_short: u64,
+}
+
+impl OpCounts {
+    /// Returns how many surely left nothing although nobody planned that.
+    #[must_use]
+    pub fn unplanned_fail(&self) -> u64 {
+        self.fail
+            .saturating_sub(self.planned_fail)
+            .saturating_sub(self.cut_short)
+    }
 }
 
 /// Counts what the ops of a history came to.
@@ -44,9 +63,16 @@ pub fn counts(ops: &[OpRecord]) -> OpCounts {
             Outcome::Info => counts.info += 1,
             Outcome::Shed => counts.shed += 1,
         }
-        if op.ended_us.is_none() {
+        if op.was_cut_short() {
+            counts.cut_short += u64::from(op.outcome == Outcome::Fail);
+        } else if op.ended_us.is_none() {
             counts.stuck += 1;
         } else if op.ended_as_planned() {
+            match op.outcome {
+                Outcome::Fail => counts.planned_fail += 1,
+                Outcome::Info => counts.planned_info += 1,
+                Outcome::Ok | Outcome::Shed => {}
+            }
             match (op.ending, op.outcome) {
                 (Ending::Rollback, _) => counts.rolled_back += 1,
                 (Ending::Panic, _) => counts.panicked += 1,
@@ -59,6 +85,14 @@ pub fn counts(ops: &[OpRecord]) -> OpCounts {
 }
 
 impl OpRecord {
+    /// Whether the run ended before the op did, and before the op's deadline: nobody can say
+    /// whether it would have ended in time.
+    #[must_use]
+    pub fn was_cut_short(&self) -> bool {
+        let category = self.error.as_ref().map(|error| error.category);
+        self.ended_us.is_none() && category == Some(ErrorCategory::CutShort)
+    }
+
     /// Whether the op ended the way its [`Ending`] says: a commit or a rollback that was
     /// confirmed, a panic, or a cancellation unless the op was done before.
     ///
@@ -81,7 +115,7 @@ impl OpRecord {
 mod tests {
     use super::{OpCounts, counts};
     use crate::fixture::{
-        cancelled, committed, error, failed, in_doubt, panicked, rolled_back, shed,
+        cancelled, committed, cut_short, error, failed, in_doubt, panicked, rolled_back, shed,
     };
     use crate::{Ending, ErrorCategory, OpRecord, Outcome};
 
@@ -110,20 +144,29 @@ mod tests {
             done_before_its_cancellation,
             cancelled_at_commit,
             stuck,
+            cut_short(10),
+            OpRecord {
+                outcome: Outcome::Info,
+                ..cut_short(11)
+            },
         ]);
+        assert_eq!(counted.unplanned_fail(), 1);
         assert_eq!(
             counted,
             OpCounts {
-                offered: 10,
+                offered: 12,
                 ok: 3,
-                fail: 3,
-                info: 3,
+                fail: 4,
+                info: 4,
                 shed: 1,
                 committed: 2,
                 rolled_back: 1,
                 panicked: 1,
                 cancelled: 2,
                 stuck: 1,
+                planned_fail: 2,
+                planned_info: 1,
+                cut_short: 1,
             }
         );
     }

@@ -18,6 +18,37 @@ pub struct FaultEvent {
     pub end_us: u64,
     /// What was seen of it.
     pub effect: FaultEffect,
+    /// When it was to happen; none in a file from before this was told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub planned: Option<FaultPlanned>,
+    /// Names of the faults with a duration that were in force when it was injected.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub within: Vec<String>,
+}
+
+/// When a fault was to happen. A fault that waits for a moment (commits in flight, an open
+/// transaction) comes when the subject lets it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FaultPlanned {
+    /// When it was to be injected, in microseconds from the start of the load.
+    pub start_us: u64,
+    /// When it was to be healed; equal to `start_us` for a fault without duration.
+    pub end_us: u64,
+    /// Names of the faults with a duration that were to be in force at `start_us`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub within: Vec<String>,
+}
+
+impl FaultEvent {
+    /// Returns the names of the faults within which it was to come and did not.
+    #[must_use]
+    pub fn outside(&self) -> Vec<&str> {
+        let planned = self.planned.iter().flat_map(|planned| &planned.within);
+        planned
+            .filter(|name| !self.within.contains(name))
+            .map(String::as_str)
+            .collect()
+    }
 }
 
 /// What was seen of a fault. A fault counts only when seen.

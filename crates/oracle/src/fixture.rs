@@ -2,7 +2,7 @@
 
 use crate::{
     BackendRow, BankSnapshot, CapacityProbe, Effect, Ending, ErrorCategory, Limits, Observations,
-    OpError, OpRecord, Outcome, PoolView, Sample, ServerView, Store,
+    OpError, OpRecord, Outcome, PoolView, Sample, ServerView, Stall, Store,
 };
 
 /// What a clean connection answers.
@@ -12,6 +12,7 @@ pub(crate) const CLEAN_ANSWER: &str = r#"{"in_transaction" : false, "xid_assigne
 pub(crate) struct World {
     pub(crate) limits: Limits,
     pub(crate) ops: Vec<OpRecord>,
+    pub(crate) stalls: Vec<Stall>,
     pub(crate) samples: Vec<Sample>,
     pub(crate) pool: PoolView,
     pub(crate) server: ServerView,
@@ -33,6 +34,7 @@ impl Default for World {
                 quiescence_us: 10_000_000,
             },
             ops: Vec::new(),
+            stalls: Vec::new(),
             samples: Vec::new(),
             pool: PoolView {
                 in_use: Some(0),
@@ -85,6 +87,7 @@ impl World {
             limits: self.limits,
             ops: &self.ops,
             faults: &[],
+            stalls: &self.stalls,
             samples: &self.samples,
             pool: Ok(self.pool),
             server: Ok(self.server.clone()),
@@ -195,6 +198,15 @@ pub(crate) fn cancelled(id: u64) -> OpRecord {
     OpRecord {
         ending: Ending::Cancel { after_us: 20_000 },
         error: Some(error(ErrorCategory::Cancelled)),
+        ..failed(id)
+    }
+}
+
+/// An op that the end of the run cut short before COMMIT.
+pub(crate) fn cut_short(id: u64) -> OpRecord {
+    OpRecord {
+        ended_us: None,
+        error: Some(error(ErrorCategory::CutShort)),
         ..failed(id)
     }
 }

@@ -69,6 +69,8 @@ pub enum DoubtCause {
     Fault,
     /// The op was cancelled, as planned, once COMMIT was written.
     Cancelled,
+    /// The run ended once COMMIT was written, before the op had to end.
+    CutShort,
 }
 
 impl DoubtCause {
@@ -78,6 +80,7 @@ impl DoubtCause {
     pub(crate) fn of(op: &OpRecord) -> Self {
         let category = op.error.as_ref().map(|error| error.category);
         match (op.ending, category) {
+            _ if op.was_cut_short() => Self::CutShort,
             (Ending::Cancel { .. }, Some(ErrorCategory::Cancelled)) if op.ended_us.is_some() => {
                 Self::Cancelled
             }

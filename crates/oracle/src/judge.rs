@@ -10,11 +10,12 @@ mod culprit;
 mod leaks;
 mod limit;
 mod once;
-mod stalls;
 mod tally;
 mod time;
 
 use crate::{Guarantee, GuaranteeResult, Observations};
+
+pub use time::GRACE_US;
 
 /// Judges a run: one result per guarantee, in the order of [`Guarantee::ALL`].
 ///

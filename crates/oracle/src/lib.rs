@@ -16,21 +16,24 @@ mod figures;
 mod fixture;
 mod history;
 mod judge;
+mod objective;
 mod observe;
 mod op;
 mod outcome;
 mod recovery;
+mod spans;
 mod verdict;
 
 pub use clean::CLEAN_PROBE_SQL;
 pub use counts::{OpCounts, counts};
 pub use doubt::commits_in_doubt;
-pub use fault::{FaultEffect, FaultEvent};
+pub use fault::{FaultEffect, FaultEvent, FaultPlanned};
 pub use history::{CommitInDoubt, DoubtCause, OpRecord};
-pub use judge::judge;
+pub use judge::{GRACE_US, judge};
+pub use objective::{Answers, answers, lag_limit_us};
 pub use observe::{
     BackendRow, BankSnapshot, CapacityProbe, Limits, Observations, PoolView, Sample, ServerView,
-    Store,
+    Stall, Store,
 };
 pub use op::{Effect, Ending, Op, Statement};
 pub use outcome::{ErrorCategory, OpError, Outcome};

@@ -137,6 +137,15 @@ pub struct Limits {
     pub quiescence_us: u64,
 }
 
+/// A stretch in which the process that drove the run did not get to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stall {
+    /// When it should have run, in microseconds from the start of the load.
+    pub from_us: u64,
+    /// When it did.
+    pub until_us: u64,
+}
+
 /// Everything that a verdict may rest on. A part whose look failed carries the reason.
 #[derive(Debug)]
 pub struct Observations<'a> {
@@ -146,6 +155,8 @@ pub struct Observations<'a> {
     pub ops: &'a [OpRecord],
     /// The faults as they happened.
     pub faults: &'a [FaultEvent],
+    /// When the process was held up, from the start of the load until the last call had ended.
+    pub stalls: &'a [Stall],
     /// The looks that were taken at the subject while the run was on, in the order of time.
     pub samples: &'a [Sample],
     /// The subject's own account of itself at quiescence.

@@ -57,6 +57,8 @@ pub enum ErrorCategory {
     RolledBack,
     /// The op's own deadline passed.
     Deadline,
+    /// The run ended before the op did, and before the op had to.
+    CutShort,
     /// The op was cancelled, as planned.
     Cancelled,
     /// The op panicked, as planned or not (the message says which).
@@ -80,6 +82,7 @@ impl ErrorCategory {
             Self::Ambiguous => "ambiguous",
             Self::RolledBack => "rolled-back",
             Self::Deadline => "deadline",
+            Self::CutShort => "cut-short",
             Self::Cancelled => "cancelled",
             Self::Panicked => "panicked",
             Self::Other => "other",

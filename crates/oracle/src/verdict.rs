@@ -153,9 +153,9 @@ impl fmt::Display for Verdict {
 ///
 /// `fail` when a guarantee or an objective is violated; else `invalid` when a fault was not seen
 /// or an objective is void, since its measurement cannot be trusted; else `inconclusive` when a
-/// guarantee is void; else `pass`. What the subject cannot tell, and what the scenario does not ask
-/// for, changes nothing. The reasons name everything that stands in the way of a pass, not only what
-/// decided.
+/// guarantee is void or an objective was not judged; else `pass`. A guarantee that the subject cannot
+/// tell of, or that the scenario does not ask for, changes nothing. The reasons name everything that
+/// stands in the way of a pass, not only what decided.
 #[must_use]
 pub fn verdict(
     guarantees: &[GuaranteeResult],
@@ -173,6 +173,7 @@ pub fn verdict(
             )),
             _ => None,
         })
+        .chain(unjudged(objectives))
         .collect();
     let verdict = if !failed.is_empty() {
         Verdict::Fail
@@ -235,6 +236,16 @@ fn invalidities(objectives: &[GuaranteeStatus], faults: &[FaultEvent]) -> Vec<St
     unseen.chain(untrusted).collect()
 }
 
+/// An objective that a scenario sets and nobody judged is no plain pass.
+fn unjudged(objectives: &[GuaranteeStatus]) -> impl Iterator<Item = String> {
+    objectives.iter().filter_map(|status| match status {
+        GuaranteeStatus::NotChecked(reason) => {
+            Some(format!("an objective was not judged: {reason}"))
+        }
+        _ => None,
+    })
+}
+
 fn objectives_of(objectives: &[GuaranteeStatus]) -> String {
     counted(
         u64::try_from(objectives.len()).unwrap_or(u64::MAX),
@@ -272,6 +283,8 @@ mod tests {
                 unit: "links reset".into(),
                 problem: problem.map(Into::into),
             },
+            planned: None,
+            within: Vec::new(),
         }
     }
 
@@ -288,12 +301,8 @@ mod tests {
             ),
             result(Guarantee::X, GuaranteeStatus::Held),
         ];
-        let objectives = [
-            GuaranteeStatus::Held,
-            GuaranteeStatus::NotChecked("no fault".into()),
-        ];
         assert_eq!(
-            verdict(&guarantees, &objectives, &[fault(true, None)]),
+            verdict(&guarantees, &[GuaranteeStatus::Held], &[fault(true, None)]),
             (Verdict::Pass, Vec::new())
         );
         assert_eq!(verdict(&[], &[], &[]), (Verdict::Pass, Vec::new()));
@@ -331,6 +340,22 @@ mod tests {
         assert_eq!(
             verdict(&guarantees, &[GuaranteeStatus::Violated], &[]),
             (Verdict::Fail, vec!["1 of 1 objective missed".to_owned()])
+        );
+    }
+
+    #[test]
+    fn an_objective_that_was_not_judged_is_no_pass() {
+        let guarantees = [result(Guarantee::X, GuaranteeStatus::Held)];
+        let objectives = [
+            GuaranteeStatus::Held,
+            GuaranteeStatus::NotChecked("the load ended too soon".into()),
+        ];
+        assert_eq!(
+            verdict(&guarantees, &objectives, &[]),
+            (
+                Verdict::Inconclusive,
+                vec!["an objective was not judged: the load ended too soon".to_owned()]
+            )
         );
     }
 

@@ -97,6 +97,7 @@ fn judge_answer(untouched: &str, answer: &str) -> GuaranteeResult {
         },
         ops: &ops,
         faults: &[],
+        stalls: &[],
         samples: &[],
         pool: Err(nothing()),
         server: Err(nothing()),

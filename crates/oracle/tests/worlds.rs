@@ -168,6 +168,7 @@ impl World {
             },
             ops: &self.ops,
             faults: &[],
+            stalls: &[],
             samples: &self.samples,
             pool: Ok(self.pool),
             server: Ok(self.server.clone()),

@@ -140,12 +140,13 @@ fn line(news: &Progress) -> Option<String> {
 }
 
 fn counts(tick: &Tick) -> String {
-    let failed = tick.fail + tick.info + tick.shed;
+    let failed = (tick.fail + tick.info + tick.shed).saturating_sub(tick.broken_off);
     format!(
-        "{:.0} of {:.0} s · {} ok · {failed} not ok · {} in flight",
+        "{:.0} of {:.0} s · {} ok · {} broken off as planned · {failed} not ok · {} in flight",
         tick.at.min(tick.duration).as_secs_f64(),
         tick.duration.as_secs_f64(),
         tick.ok,
+        tick.broken_off,
         tick.in_flight
     )
 }

@@ -97,7 +97,9 @@ fn mistakes_of_the_user_exit_with_2_and_start_nothing() {
         (&["demo", "--junit", "/proc/nowhere/j.xml", "--out", out], "/proc/nowhere/j.xml of --junit cannot be written"),
         (&["demo", "--md", folder, "--out", out], "is a directory"),
         (&["run", &endless, "--out", out], "endless.toml is longer than a scenario can be"),
-        (&["demo", "--duration", "1ms", "--out", out], "--duration 1s"),
+        (&["demo", "--duration", "1ms", "--out", out], "--duration 5s"),
+        // Its last fault would leave 600 ms, in which no recovery can be seen.
+        (&["demo", "--duration", "3s", "--out", out], "--duration 5s"),
         (&["run", &calm, "--duration", "1ms", "--out", out], "no operation would arrive within 1ms"),
         (&["check"], "POOLPROOF_DATABASE_URL is not set"),
         (&["report", &good], "holds no record of a run"),

@@ -10,6 +10,9 @@ use crate::{CutShort, FaultReport, ObjectiveResult, Record};
 /// Names inside a sentence.
 const NAME_MAX: usize = 40;
 
+/// A fault that came later than planned by less than this came at its time.
+const OFF_PLAN_US: u64 = 100_000;
+
 /// A sign and a word for a status; both are always shown, so colour only repeats them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tone {
@@ -186,6 +189,16 @@ fn inconclusive(record: &Record) -> String {
     }
     let void = |g: &&GuaranteeResult| matches!(g.status, GuaranteeStatus::Void(_));
     let open = record.guarantees.iter().filter(void).count();
+    let unjudged = record.objectives.iter();
+    let unjudged = unjudged
+        .filter(|o| o.status != GuaranteeStatus::Held)
+        .count();
+    if open == 0 && unjudged > 0 {
+        return format!(
+            "No verdict: nothing was found broken, but {unjudged} of {} could not be judged.",
+            counted(as_u64(record.objectives.len()), "objective")
+        );
+    }
     if open == 0 {
         return "No verdict: what was to be judged could not be.".to_owned();
     }
@@ -297,6 +310,41 @@ pub(crate) fn recovery(fault: &FaultReport) -> String {
     }
 }
 
+/// How far the generator lagged and what does not count for that: an objective that was met does,
+/// since lag only makes times longer.
+pub(crate) fn lagged(record: &Record) -> String {
+    let lag = duration(record.latencies.lag.p99_us);
+    let limit = match record.lag_limit_us {
+        0 => String::new(),
+        us => format!(", limit {}", duration(us)),
+    };
+    format!("lag p99 {lag}{limit}: latencies, rates and missed objectives do not count")
+}
+
+/// Within which faults this one was to come and did not: `outside slow network`.
+pub(crate) fn outside(fault: &FaultReport) -> Option<String> {
+    let names = fault.event.outside();
+    (!names.is_empty()).then(|| format!("outside {}", one_line(&names.join(", "))))
+}
+
+/// What of a fault's time was not as planned: `1.2 s late, outside slow network`.
+pub(crate) fn off_plan(fault: &FaultReport) -> Option<String> {
+    let event = &fault.event;
+    let planned = event.planned.as_ref()?;
+    let late = event.start_us.saturating_sub(planned.start_us);
+    let longer = event.end_us.saturating_sub(planned.end_us);
+    let lasts = event.end_us > event.start_us;
+    let told: Vec<String> = [
+        (late >= OFF_PLAN_US).then(|| format!("{} late", duration(late))),
+        (lasts && longer >= OFF_PLAN_US).then(|| format!("ended {} late", duration(longer))),
+        outside(fault),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    (!told.is_empty()).then(|| told.join(", "))
+}
+
 /// What no verdict says: `3 of 4 faults without recovery within the load`. Guarantees may hold in a
 /// run that never served well again. A fault without effect leaves nothing to recover from.
 pub(crate) fn without_recovery(record: &Record) -> Option<String> {
@@ -315,6 +363,7 @@ pub(crate) fn doubts(record: &Record) -> Option<String> {
     let told: Vec<String> = [
         (Some(DoubtCause::Fault), "by faults"),
         (Some(DoubtCause::Cancelled), "by cancellation"),
+        (Some(DoubtCause::CutShort), "by the end of the run"),
         (None, "by an unknown cause"),
     ]
     .into_iter()
@@ -355,6 +404,7 @@ pub(crate) fn doubt_cause(doubt: &CommitInDoubt) -> &'static str {
     match doubt.cause {
         Some(DoubtCause::Fault) => "fault or deadline",
         Some(DoubtCause::Cancelled) => "planned cancellation",
+        Some(DoubtCause::CutShort) => "end of the run",
         None => "not told",
     }
 }

@@ -101,9 +101,8 @@ fn notices(record: &Record) -> Markup {
         @if !record.performance_valid {
             div.notice role="note" {
                 strong { "! Performance figures are not valid" }
-                " The load generator could not keep its own schedule (lag p99 "
-                (duration(record.latencies.lag.p99_us))
-                "), so latencies, rates and objectives say nothing about the pool. Guarantees are judged all the same."
+                " The load generator could not keep its own schedule: " (headline::lagged(record))
+                ". An objective that was met counts, since lag only makes times longer; guarantees are judged all the same."
             }
         }
         @if !record.verdict_reasons.is_empty() {
@@ -120,7 +119,12 @@ fn notices(record: &Record) -> Markup {
 fn key_numbers(record: &Record) -> Markup {
     let o = &record.outcomes;
     let response = &record.latencies.response;
-    let not_ok = format!("{} failed, {} shed", count(o.fail), count(o.shed));
+    let not_ok = format!(
+        "{} broken off as planned, {} failed, {} shed",
+        count(o.planned_fail),
+        count(o.unplanned_fail()),
+        count(o.shed)
+    );
     let doubts = headline::doubts(record).unwrap_or_else(|| match o.info {
         0 => "every outcome was known".to_owned(),
         _ => "not resolved".to_owned(),
@@ -152,8 +156,12 @@ fn endings(record: &Record) -> String {
         0 => String::new(),
         n => format!(" · {} never ended", count(n)),
     };
+    let cut_short = match o.cut_short {
+        0 => String::new(),
+        n => format!(" · {} cut short", count(n)),
+    };
     format!(
-        "{} committed, {} rolled back, {} and {}{stuck}",
+        "{} committed, {} rolled back, {} and {}{stuck}{cut_short}",
         count(o.committed),
         count(o.rolled_back),
         counted(o.panicked, "panic"),

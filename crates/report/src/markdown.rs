@@ -45,18 +45,21 @@ fn lead(record: &Record, out: &mut String) -> fmt::Result {
         writeln!(out, "> **{text}.**\n")?;
     }
     if let Some(reason) = &record.run.partial {
+        let cut_short = match record.outcomes.cut_short {
+            0 => String::new(),
+            n => format!("; {} cut short", counted(n, "operation")),
+        };
         writeln!(
             out,
-            "> **Partial run:** {}. It covers what happened until then.\n",
+            "> **Partial run:** {}. It covers what happened until then{cut_short}.\n",
             inline(reason)
         )?;
     }
     if !record.performance_valid {
-        let lag = duration(record.latencies.lag.p99_us);
         writeln!(
             out,
-            "> **Performance figures are not valid:** the load generator lagged (p99 {lag}). \
-             Guarantees are judged all the same.\n"
+            "> **Performance figures are not valid:** {}. Guarantees are judged all the same.\n",
+            headline::lagged(record)
         )?;
     }
     for reason in record.verdict_reasons.iter().take(ROWS_MAX) {
@@ -69,15 +72,19 @@ fn lead(record: &Record, out: &mut String) -> fmt::Result {
     let doubts = headline::doubts(record).map_or_else(String::new, |d| format!(": {d}"));
     writeln!(
         out,
-        "| operations | ok | in doubt | connections, peak | response p99 |"
+        "| operations | ok | broken off as planned | failed | shed | in doubt | connections, peak | \
+         response p99 |"
     )?;
-    writeln!(out, "|---:|---:|---:|---:|---:|")?;
+    writeln!(out, "|---:|---:|---:|---:|---:|---:|---:|---:|")?;
     writeln!(
         out,
-        "| {} | {} ({}) | {}{doubts} | {} | {} |\n",
+        "| {} | {} ({}) | {} | {} | {} | {}{doubts} | {} | {} |\n",
         count(o.offered),
         count(o.ok),
         percent(o.ok, o.offered),
+        count(o.planned_fail),
+        count(o.unplanned_fail()),
+        count(o.shed),
         count(o.info),
         headline::connections(record).unwrap_or_else(|| "–".to_owned()),
         quantile(&record.latencies.response, record.latencies.response.p99_us),
@@ -150,9 +157,11 @@ fn faults(record: &Record, out: &mut String) -> fmt::Result {
         } else {
             moment_u(f.event.start_us)
         };
+        let off_plan = headline::off_plan(f).map_or_else(String::new, |text| format!(" ({text})"));
+        let off_plan = inline(&off_plan);
         writeln!(
             out,
-            "| **{}** {} | {when} | {} {}: {} | {} |",
+            "| **{}** {} | {when}{off_plan} | {} {}: {} | {} |",
             inline(&f.event.name),
             inline(&f.event.title),
             mark.sign,

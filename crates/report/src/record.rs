@@ -38,8 +38,14 @@ pub struct Record {
     pub guarantees: Vec<GuaranteeResult>,
     /// The numeric targets of the scenario.
     pub objectives: Vec<ObjectiveResult>,
-    /// Whether latencies, rates and objectives can be trusted: the generator kept up.
+    /// Whether the generator kept up: `latencies.lag.p99_us` is at most `lag_limit_us`. If not,
+    /// latencies and rates do not count, nor does an objective that was missed; one that was met
+    /// does, since lag only makes times longer.
     pub performance_valid: bool,
+    /// The most that the generator may lag at p99: 5 % of the response objective, and 1 ms at
+    /// least. 0 in a file from before this was told.
+    #[serde(default)]
+    pub lag_limit_us: u64,
     /// The faults, with what was seen of each and how long recovery took.
     pub faults: Vec<FaultReport>,
     /// How many ops came to what.
@@ -209,8 +215,8 @@ pub struct FaultReport {
     /// What happened.
     #[serde(flatten)]
     pub event: FaultEvent,
-    /// From the fault's end to the start of the first second in which every op met
-    /// `recovery_target_us`; none when that never came.
+    /// From the fault's end to the start of the first second in which every op under way met
+    /// `recovery_target_us` and the rate of answers was back; none when that never came.
     pub recovery_us: Option<u64>,
     /// The response time that every op of a recovered second meets.
     pub recovery_target_us: u64,
@@ -312,8 +318,11 @@ pub struct Bucket {
     pub offered: u64,
     /// Ops that ended in it with `ok`.
     pub ok: u64,
-    /// Ops that ended in it otherwise, by category of error.
+    /// Ops that ended in it otherwise and not as planned, by category of error.
     pub errors: BTreeMap<String, u64>,
+    /// Ops that ended in it by a planned panic or cancellation, by category.
+    #[serde(default)]
+    pub planned: BTreeMap<String, u64>,
     /// Median acquire of the ops that acquired in it.
     pub acquire_p50_us: Option<u64>,
     /// 99th percentile of the same.

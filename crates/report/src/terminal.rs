@@ -158,7 +158,7 @@ impl Painter {
 
     /// What ops came to; the commits in doubt get a line of their own when one does not hold it.
     fn operations(&self, record: &Record) -> Vec<String> {
-        let counts = operations(record);
+        let counts = operations(record, "broken off as planned");
         let Some(doubts) = headline::doubts(record) else {
             return vec![self.line("operations", &counts)];
         };
@@ -198,10 +198,7 @@ impl Painter {
             })
             .collect();
         if !record.performance_valid {
-            let lag = duration(record.latencies.lag.p99_us);
-            let text =
-                format!("generator lag p99 {lag}: latencies, rates and objectives do not count");
-            lines.push(self.line("not valid", &text));
+            lines.push(self.line("not valid", &headline::lagged(record)));
         }
         if record.verdict != Verdict::Fail || lines.is_empty() {
             let known = record.run.partial.as_ref();
@@ -302,18 +299,22 @@ fn tally(record: &Record) -> String {
     }
 }
 
-fn operations(record: &Record) -> String {
+/// What ops came to; those that ended as planned without an answer are called `planned`.
+fn operations(record: &Record, planned: &str) -> String {
     let o = &record.outcomes;
-    let stuck = match o.stuck {
+    let some = |n: u64, what: &str| match n {
         0 => String::new(),
-        n => format!(" · {} stuck", count(n)),
+        n => format!(" · {} {what}", count(n)),
     };
     format!(
-        "{}: {} ok · {} failed · {} shed{stuck} · {} in doubt",
+        "{}: {} ok · {} failed · {} shed{}{}{} · {} in doubt",
         count(o.offered),
         count(o.ok),
-        count(o.fail),
+        count(o.unplanned_fail()),
         count(o.shed),
+        some(o.planned_fail, planned),
+        some(o.stuck, "stuck"),
+        some(o.cut_short, "cut short"),
         count(o.info),
     )
 }
@@ -321,7 +322,8 @@ fn operations(record: &Record) -> String {
 fn fault(fault: &FaultReport) -> String {
     let name = one_line(&fault.event.name);
     if fault.event.effect.seen {
-        format!("{name} {}", recovery(fault))
+        let outside = headline::outside(fault).map_or_else(String::new, |o| format!(" ({o})"));
+        format!("{name}{outside} {}", recovery(fault))
     } else {
         let mark = headline::fault_mark(fault);
         format!(

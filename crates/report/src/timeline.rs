@@ -62,6 +62,7 @@ struct Slot {
     offered: u64,
     ok: u64,
     errors: BTreeMap<String, u64>,
+    planned: BTreeMap<String, u64>,
     acquire_us: Vec<u64>,
     response_us: Vec<u64>,
     last: Option<Sample>,
@@ -74,7 +75,12 @@ impl Slot {
             self.response_us.push(at_us.saturating_sub(op.intended_us));
         } else {
             let category = op.error.as_ref().map_or("other", |e| e.category.as_str());
-            *self.errors.entry(category.to_owned()).or_default() += 1;
+            let ends = if op.ended_as_planned() {
+                &mut self.planned
+            } else {
+                &mut self.errors
+            };
+            *ends.entry(category.to_owned()).or_default() += 1;
         }
     }
 
@@ -99,6 +105,7 @@ impl Slot {
             offered: self.offered,
             ok: self.ok,
             errors: self.errors,
+            planned: self.planned,
             acquire_p50_us: nearest_rank(&self.acquire_us, 50),
             acquire_p99_us: nearest_rank(&self.acquire_us, 99),
             response_p50_us: nearest_rank(&self.response_us, 50),
@@ -190,6 +197,27 @@ mod tests {
             BTreeMap::from([("capacity".to_owned(), 1), ("other".to_owned(), 1)])
         );
         assert_eq!((buckets[0].ok, buckets[0].response_p99_us), (0, None));
+    }
+
+    #[test]
+    fn planned_ends_are_no_errors_and_an_unplanned_panic_is_one() {
+        let panicked = |ending| {
+            let mut op = op(10, None, Some(20));
+            op.ending = ending;
+            op.outcome = Outcome::Fail;
+            op.error = Some(OpError {
+                category: ErrorCategory::Panicked,
+                sqlstate: None,
+                message: "a panic".into(),
+            });
+            op
+        };
+        let ops = [panicked(Ending::Panic), panicked(Ending::Commit)];
+        let [bucket] = &timeline(&ops, &[], 100, 100)[..] else {
+            panic!("one bucket")
+        };
+        let one = BTreeMap::from([("panicked".to_owned(), 1)]);
+        assert_eq!((&bucket.errors, &bucket.planned), (&one, &one));
     }
 
     #[test]

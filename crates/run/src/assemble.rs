@@ -6,7 +6,7 @@ use std::time::Duration;
 use poolproof_load::{Arrivals, Histograms};
 use poolproof_oracle::{
     Ending, ErrorCategory, FaultEvent, GuaranteeStatus, OpRecord, Verdict, commits_in_doubt,
-    counts, recovery_us,
+    counts, lag_limit_us, recovery_us,
 };
 use poolproof_report::{
     Connections, CutShort, Environment, ErrorCount, FaultReport, HistogramRecord, Latencies,
@@ -16,14 +16,12 @@ use poolproof_report::{
 
 use crate::drive::Loaded;
 use crate::execute::Run;
+use crate::objectives::Measured;
 use crate::observe::Observed;
 use crate::output::SERVER_LOG;
-use crate::scenario::format_duration;
 use crate::stage::Stage;
 use crate::time::{micros, signed_micros};
 
-/// A generator whose lag has a higher 99th percentile than this did not keep up.
-const LAG_LIMIT: Duration = Duration::from_millis(5);
 /// The most buckets that a timeline has.
 const BUCKETS_MAX: u64 = 200;
 /// The narrowest bucket, in microseconds.
@@ -33,9 +31,16 @@ const BUCKET_MIN_US: u64 = 100_000;
 pub(crate) fn assemble(run: &Run, stage: &Stage, loaded: &Loaded, observed: Observed) -> Record {
     let histograms = Histograms::from_records(&loaded.records, &loaded.seen.connect_us);
     let lag_p99 = Duration::from_micros(histograms.lag.value_at_quantile(0.99));
-    let performance_valid = lag_p99 <= LAG_LIMIT;
     let faults = fault_reports(run, loaded);
-    let mut objectives = objectives(run, loaded, &faults, lag_p99);
+    let measured = Measured {
+        objective: &run.options.scenario.objective,
+        records: &loaded.records,
+        faults: &faults,
+        load_end: loaded.offered_for,
+        lag_p99,
+    };
+    let performance_valid = measured.kept_up();
+    let mut objectives = measured.judge();
     excuse(&mut objectives, &observed);
     let (verdict, mut reasons) = verdict(loaded, &observed, &objectives);
     if observed.server_lost {
@@ -58,6 +63,7 @@ pub(crate) fn assemble(run: &Run, stage: &Stage, loaded: &Loaded, observed: Obse
         guarantees: observed.guarantees,
         objectives,
         performance_valid,
+        lag_limit_us: lag_limit_us(micros(run.options.scenario.objective.target())),
         outcomes: counts(&loaded.records),
         errors: errors(&loaded.records),
         commits_in_doubt: commits_in_doubt(&loaded.records, store),
@@ -175,7 +181,7 @@ fn load_info(run: &Run) -> LoadInfo {
 }
 
 fn fault_reports(run: &Run, loaded: &Loaded) -> Vec<FaultReport> {
-    let target = micros(run.options.scenario.objective.response);
+    let target = micros(run.options.scenario.objective.target());
     let load_end = micros(loaded.offered_for);
     let report = |event: &FaultEvent| FaultReport {
         recovery_us: recovery_us(&loaded.records, event.end_us, load_end, target),
@@ -183,46 +189,6 @@ fn fault_reports(run: &Run, loaded: &Loaded) -> Vec<FaultReport> {
         event: event.clone(),
     };
     loaded.faults.iter().map(report).collect()
-}
-
-/// Judges the recovery from each fault against the scenario's limit, where it sets one.
-fn objectives(
-    run: &Run,
-    loaded: &Loaded,
-    faults: &[FaultReport],
-    lag_p99: Duration,
-) -> Vec<ObjectiveResult> {
-    let Some(limit) = run.options.scenario.objective.recovery else {
-        return Vec::new();
-    };
-    let load_end = loaded.offered_for;
-    let judge = |fault: &FaultReport| {
-        let measured = fault.recovery_us.map(Duration::from_micros);
-        let left = load_end.saturating_sub(Duration::from_micros(fault.event.end_us));
-        let status = if measured.is_some_and(|recovery| recovery <= limit) {
-            // A lagging generator can only have made it longer, so a target that was met counts.
-            GuaranteeStatus::Held
-        } else if measured.is_none() && left < limit {
-            GuaranteeStatus::NotChecked(format!(
-                "the load ended {} after the fault",
-                format_duration(left)
-            ))
-        } else if lag_p99 > LAG_LIMIT {
-            GuaranteeStatus::Void(format!(
-                "the generator lagged by {} at p99, so no time can be trusted",
-                format_duration(lag_p99)
-            ))
-        } else {
-            GuaranteeStatus::Violated
-        };
-        let measured = measured.map_or("not within the load".to_owned(), format_duration);
-        ObjectiveResult {
-            name: format!("recovery from {}", fault.event.name),
-            summary: format!("at most {}: {measured}", format_duration(limit)),
-            status,
-        }
-    };
-    faults.iter().map(judge).collect()
 }
 
 /// A pool is not to blame for what it missed behind a proxy that was gone.
@@ -244,8 +210,12 @@ fn verdict(
         .iter()
         .map(|objective| objective.status.clone())
         .collect();
-    let (verdict, reasons) =
-        poolproof_oracle::verdict(&observed.guarantees, &statuses, &loaded.faults);
+    // A fault that the end of the load cut short owes no effect either.
+    let cut_short_us = loaded.cut_short.map(|(_, at)| micros(at));
+    let owed =
+        |fault: &&FaultEvent| fault.effect.seen || cut_short_us.is_none_or(|at| fault.end_us < at);
+    let faults: Vec<_> = loaded.faults.iter().filter(owed).cloned().collect();
+    let (verdict, reasons) = poolproof_oracle::verdict(&observed.guarantees, &statuses, &faults);
     // What was left out might have failed, so a run that was cut short passes nothing; and what a
     // lost server made of faults and objectives says nothing of the pool.
     let violated = |status: &GuaranteeStatus| *status == GuaranteeStatus::Violated;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use poolproof_load::{Finished, Gauges, Running, WeightedWorkload, Workload};
-use poolproof_oracle::{FaultEvent, OpCounts, OpRecord, counts};
+use poolproof_oracle::{FaultEvent, GRACE_US, OpCounts, OpRecord, Stall, counts};
 use poolproof_report::CutShort;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -17,6 +17,7 @@ use crate::inject::{self, Aim};
 use crate::interrupt::{Interrupt, InterruptTrigger};
 use crate::namespace::BankReader;
 use crate::progress::{Progress, ProgressSink, Tick};
+use crate::pulse;
 use crate::stage::{PROXY, Stage};
 use crate::watch::{Seen, Watch};
 
@@ -32,6 +33,8 @@ pub(crate) struct Loaded {
     pub(crate) records: Vec<OpRecord>,
     pub(crate) faults: Vec<FaultEvent>,
     pub(crate) seen: Seen,
+    /// When this process did not get to run, until the last op had ended.
+    pub(crate) stalls: Vec<Stall>,
     /// Why and when it ended before its time, if it did.
     pub(crate) cut_short: Option<(CutShort, Duration)>,
     /// How long ops were offered.
@@ -51,6 +54,9 @@ pub(crate) async fn drive(run: &Run, stage: &Stage, progress: &mut ProgressSink<
     let bank = bank_reader(run, stage, &mut seen).await;
     let origin = Instant::now();
     let started_at = Timestamp::now();
+    let (quiet, ended) = Interrupt::new();
+    let mut beating = JoinSet::new();
+    beating.spawn(pulse::stalls(origin, ended));
     let running = poolproof_load::start(stage.subject.clone(), run.schedule.clone(), origin);
     let (aim, end_faults, heard) = aim(stage, &running, origin);
     let faults = inject::start(&aim, &run.options.scenario.faults);
@@ -77,15 +83,12 @@ pub(crate) async fn drive(run: &Run, stage: &Stage, progress: &mut ProgressSink<
         faults = scene.heal(faults, cut_short, &mut notes) => faults,
         never = watch.run(&mut seen) => match never {},
     };
-    let wait = if cut_short.is_some() {
-        HURRIED
-    } else {
-        QUIESCENCE
-    };
     let finished = tokio::select! {
-        finished = running.finish(wait) => finished,
+        finished = running.finish(wait(run, cut_short)) => finished,
         never = watch.run(&mut seen) => match never {},
     };
+    quiet.trigger();
+    let stalls = beating.join_next().await.and_then(Result::ok);
     watch.look(&mut seen);
     scene.quiesced(offered_for, &finished);
     let reconnects = watch.bank.map_or(0, |bank| bank.reconnects());
@@ -94,12 +97,22 @@ pub(crate) async fn drive(run: &Run, stage: &Stage, progress: &mut ProgressSink<
         records: finished.records,
         faults,
         seen,
+        stalls: stalls.expect("bug: nobody aborts the pulse"),
         cut_short: cut_short.map(|reason| (reason, offered_for)),
         offered_for,
         quiescent_after: finished.quiescent_after,
         started_at,
         origin,
         notes,
+    }
+}
+
+/// Returns how long the ops in flight are waited for: until each of them has had to end, unless the
+/// load was cut short.
+fn wait(run: &Run, cut_short: Option<CutShort>) -> Duration {
+    match cut_short {
+        Some(_) => HURRIED,
+        None => QUIESCENCE.max(run.spec.deadline + 2 * Duration::from_micros(GRACE_US)),
     }
 }
 
@@ -198,10 +211,10 @@ impl Scene<'_, '_> {
                 Err(error) => notes.push(format!("a fault ended in a panic: {error}")),
             }
         }
-        // A load that was cut short owes nothing; in any other a fault that is missing counts.
+        // A load that was cut short owes no fault; in any other one that is missing counts.
         if cut_short.is_none() {
             for (event, plan) in events.iter_mut().zip(plans) {
-                event.get_or_insert_with(|| inject::missed(plan, "it never happened".to_owned()));
+                event.get_or_insert_with(|| inject::missed(plans, plan));
             }
         }
         while let Ok(news) = self.heard.try_recv() {
@@ -212,28 +225,34 @@ impl Scene<'_, '_> {
         }
         let mut events: Vec<_> = events.into_iter().flatten().collect();
         events.sort_by_key(|event| event.start_us);
+        inject::tell_what_was_in_force(&mut events);
         events
     }
 
     /// Tells what the load came to, once nothing is in flight or no longer waited for.
     fn quiesced(&mut self, offered_for: Duration, finished: &Finished) {
+        let counted = counts(&finished.records);
         let OpCounts {
             offered,
             ok,
-            fail,
             info,
             shed,
-            stuck,
+            planned_fail,
             ..
-        } = counts(&finished.records);
-        let quiet = match finished.quiescent_after {
-            Some(after) => format!("all ended {} ms after the last arrival", after.as_millis()),
-            None => format!("{stuck} never ended"),
+        } = counted;
+        let quiet = match (finished.quiescent_after, counted.stuck) {
+            (Some(after), _) => {
+                format!("all ended {} ms after the last arrival", after.as_millis())
+            }
+            (None, 0) => "the others were cut short".to_owned(),
+            (None, stuck) => format!("{stuck} never ended"),
         };
+        let failed = counted.unplanned_fail();
         (self.progress)(Progress::PhaseEnded {
             name: "load".to_owned(),
             detail: format!(
-                "{offered} operations: {ok} ok, {fail} failed, {shed} shed, {info} in doubt; {quiet}"
+                "{offered} operations: {ok} ok, {planned_fail} broken off as planned, {failed} \
+                 failed, {shed} shed, {info} in doubt; {quiet}"
             ),
             took: offered_for,
         });
@@ -248,6 +267,7 @@ impl Scene<'_, '_> {
             fail: gauges.fail(),
             info: gauges.info(),
             shed: gauges.shed(),
+            broken_off: gauges.broken_off(),
             in_flight: gauges.in_flight(),
         }
     }

@@ -4,6 +4,8 @@
 //! injects, reads the toxic back, waits for its end, heals, and compares. A fault whose effect was
 //! not seen says so in its event; what depends on it is not judged as if it had happened.
 
+mod order;
+
 use std::time::Duration;
 
 use poolproof_faults::{Proxies, ProxyPatch, ProxyStats, Stream, Toxic, ToxicSpec};
@@ -12,7 +14,7 @@ use poolproof_oracle::{FaultEffect, FaultEvent};
 use poolproof_testbed::{Admin, ServerFault};
 use sqlx::postgres::PgConnectOptions;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -22,8 +24,12 @@ use crate::progress::Progress;
 use crate::scenario::{FaultKind, FaultPlan};
 use crate::time::micros;
 
-/// How long a fault waits for the moment that it needs (commits in flight, an open transaction).
-const MOMENT: Duration = Duration::from_secs(2);
+use order::Order;
+pub(crate) use order::tell_what_was_in_force;
+
+/// How long a fault waits for the moment that it needs (commits in flight, an open transaction):
+/// longer than a busy machine takes to get there, for the run is invalid otherwise.
+const MOMENT: Duration = Duration::from_secs(5);
 /// How often it looks for that moment: well below the latency that keeps commits in flight.
 const LOOK: Duration = Duration::from_millis(1);
 /// How long the effect of an instant fault may take to show.
@@ -44,12 +50,29 @@ pub(crate) struct Aim {
     pub(crate) ended: Interrupt,
 }
 
-/// Starts one task per fault.
+/// Starts one task per fault; the plans are in the order of their times.
+///
+/// Some faults wait for the subject (commits in flight, an open transaction), and another subject
+/// lets them come at another time. So that they meet the same conditions all the same, faults of
+/// one kind come one after the other, and a fault with a duration lasts until those that were
+/// planned within it have come.
 pub(crate) fn start(aim: &Aim, plans: &[FaultPlan]) -> JoinSet<(usize, Option<FaultEvent>)> {
+    let plans: Arc<[FaultPlan]> = plans.into();
+    let (done, _) = watch::channel(vec![false; plans.len()]);
+    let done = Arc::new(done);
     let mut tasks = JoinSet::new();
-    for (index, plan) in plans.iter().cloned().enumerate() {
-        let aim = aim.clone();
-        tasks.spawn(async move { (index, run_one(&aim, &plan).await) });
+    for index in 0..plans.len() {
+        let (aim, plans, done) = (aim.clone(), Arc::clone(&plans), Arc::clone(&done));
+        tasks.spawn(async move {
+            let order = Order {
+                plans: &plans,
+                index,
+                done: &done,
+            };
+            let event = run_one(&aim, &order).await;
+            done.send_modify(|done| done[index] = true);
+            (index, event)
+        });
     }
     tasks
 }
@@ -105,9 +128,14 @@ impl Window {
 type Seen = Result<(u64, &'static str), String>;
 
 /// Runs one fault from its time to its end; none when the load ended before its time.
-async fn run_one(aim: &Aim, plan: &FaultPlan) -> Option<FaultEvent> {
+async fn run_one(aim: &Aim, order: &Order<'_>) -> Option<FaultEvent> {
+    let plan = order.plan();
+    let due = async {
+        tokio::time::sleep_until(aim.origin + plan.at).await;
+        order.after_its_kind().await;
+    };
     tokio::select! {
-        () = tokio::time::sleep_until(aim.origin + plan.at) => {}
+        () = due => {}
         () = aim.ended.triggered() => return None,
     }
     let mut start = aim.origin.elapsed();
@@ -133,16 +161,16 @@ async fn run_one(aim: &Aim, plan: &FaultPlan) -> Option<FaultEvent> {
             start = aim.origin.elapsed();
             seen
         }
-        FaultKind::Down => aim.down(plan).await,
+        FaultKind::Down => aim.down(order).await,
         FaultKind::Latency { latency, jitter } => {
-            aim.window(plan, &Window::latency(latency, jitter)).await
+            aim.window(order, &Window::latency(latency, jitter)).await
         }
         FaultKind::Bandwidth { rate_kb_s } => {
             let toxic = Toxic::Bandwidth { rate_kb_s };
-            aim.window(plan, &Window::holding(vec![(Stream::Downstream, toxic)]))
+            aim.window(order, &Window::holding(vec![(Stream::Downstream, toxic)]))
                 .await
         }
-        FaultKind::Silence => aim.window(plan, &Window::silence()).await,
+        FaultKind::Silence => aim.window(order, &Window::silence()).await,
     };
     let now = aim.origin.elapsed();
     let end = if plan.duration.is_some() { now } else { start };
@@ -159,18 +187,22 @@ async fn run_one(aim: &Aim, plan: &FaultPlan) -> Option<FaultEvent> {
         start_us: micros(start),
         end_us: micros(end),
         effect,
+        planned: Some(order::planned(order.plans, plan)),
+        within: Vec::new(),
     })
 }
 
 /// Returns the event of a fault that was to happen and did not.
-pub(crate) fn missed(plan: &FaultPlan, problem: String) -> FaultEvent {
+pub(crate) fn missed(plans: &[FaultPlan], plan: &FaultPlan) -> FaultEvent {
     FaultEvent {
         name: plan.name.clone(),
         kind: plan.kind.word().to_owned(),
         title: plan.kind.title(),
         start_us: micros(plan.at),
         end_us: micros(plan.end()),
-        effect: describe(Err(problem)),
+        effect: describe(Err("it never happened".to_owned())),
+        planned: Some(order::planned(plans, plan)),
+        within: Vec::new(),
     }
 }
 
@@ -187,9 +219,13 @@ impl Aim {
     }
 
     /// Waits for a window's end, or for the end of the load.
-    async fn wait_out(&self, plan: &FaultPlan) {
+    async fn wait_out(&self, order: &Order<'_>) {
+        let over = async {
+            tokio::time::sleep_until(self.origin + order.plan().end()).await;
+            order.after_those_within().await;
+        };
         tokio::select! {
-            () = tokio::time::sleep_until(self.origin + plan.end()) => {}
+            () = over => {}
             () = self.ended.triggered() => {}
         }
     }
@@ -242,7 +278,7 @@ impl Aim {
         )
     }
 
-    async fn down(&self, plan: &FaultPlan) -> Seen {
+    async fn down(&self, order: &Order<'_>) -> Seen {
         let before = self.stats()?.live_links;
         let off = ProxyPatch {
             enabled: Some(false),
@@ -254,7 +290,7 @@ impl Aim {
             .await
             .map_err(|error| chain(&error))?;
         let refused = !view.enabled && self.stats()?.live_links == 0;
-        self.wait_out(plan).await;
+        self.wait_out(order).await;
         let on = ProxyPatch {
             enabled: Some(true),
             ..ProxyPatch::default()
@@ -275,18 +311,18 @@ impl Aim {
     }
 
     /// Puts a toxic on its streams for the length of the fault.
-    async fn window(&self, plan: &FaultPlan, window: &Window) -> Seen {
+    async fn window(&self, order: &Order<'_>, window: &Window) -> Seen {
         let before = (window.count)(&self.stats()?);
         let mut names = Vec::new();
         for &(stream, toxic) in &window.toxics {
-            let name = format!("{}-{}", plan.kind.word(), stream.as_str());
+            let name = format!("{}-{}", order.plan().kind.word(), stream.as_str());
             let spec = ToxicSpec::new(toxic, stream).named(&name);
             let added = self.proxies.add_toxic(&self.proxy, spec).await;
             added.map_err(|error| chain(&error))?;
             names.push(name);
         }
         let present = self.read_back(&names).await;
-        self.wait_out(plan).await;
+        self.wait_out(order).await;
         let after = (window.count)(&self.stats()?);
         for name in &names {
             let removed = self.proxies.remove_toxic(&self.proxy, name).await;

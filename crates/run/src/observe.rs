@@ -117,6 +117,7 @@ pub(crate) async fn observe(run: &Run, stage: &mut Stage, loaded: &Loaded) -> Ob
         limits: limits(run),
         ops: &loaded.records,
         faults: &loaded.faults,
+        stalls: &loaded.stalls,
         samples: &loaded.seen.samples,
         pool: Ok(pool),
         server: server.map_err(LookError::text),

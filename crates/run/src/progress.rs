@@ -62,6 +62,8 @@ pub struct Tick {
     pub info: u64,
     /// Ops that came to `shed`.
     pub shed: u64,
+    /// Ops that ended by a planned panic or cancellation; they are among `fail` and `info`.
+    pub broken_off: u64,
     /// Ops started and not ended.
     pub in_flight: u64,
 }

@@ -38,6 +38,12 @@ pub const QUICKSTART: &str = include_str!("../scenarios/quickstart.toml");
 /// have to be short beside it.
 const SCHEDULE_LEAST: Duration = Duration::from_secs(1);
 
+/// The response that counts as well where a scenario sets none.
+const RESPONSE: Duration = Duration::from_millis(250);
+
+/// What must be left of the load after a fault, so that its recovery can be seen: one good second.
+const RECOVERY_LEAST: Duration = Duration::from_secs(1);
+
 /// What a fault that lasts may be squeezed into. Below, too few operations would meet it.
 const WINDOW_LEAST: Duration = Duration::from_millis(100);
 
@@ -70,7 +76,10 @@ pub struct Scenario {
 
 /// A duration into which the faults of a scenario cannot be squeezed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("{} is too short for the faults of the scenario", format_duration(*.duration))]
+#[error(
+    "{} is too short for the faults of the scenario and what is judged of them",
+    format_duration(*.duration)
+)]
 pub struct TooShort {
     /// What was asked for.
     pub duration: Duration,
@@ -100,10 +109,10 @@ pub struct PostgresSection {
 }
 
 /// What is expected, in figures.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ObjectiveSection {
-    /// A second has recovered from a fault when each of its ops met this. Default 250 ms.
-    pub response: Duration,
+    /// The 99th percentile of the response outside faults and recoveries. Default: not judged.
+    pub response: Option<Duration>,
     /// How long recovery from each fault may take. Default: measured, not judged.
     pub recovery: Option<Duration>,
 }
@@ -195,15 +204,18 @@ impl Scenario {
     /// Returns the scenario with its load lasting `duration`, and a remark if that moved faults.
     ///
     /// When the schedule of faults does not fit, the times of all faults shrink in proportion;
-    /// otherwise only the load changes.
+    /// otherwise only the load changes. Where recovery is judged, a second after the last fault is part
+    /// of the schedule.
     ///
     /// # Errors
     /// [`TooShort`] when faults would shrink so far that nothing of them could be seen: below 1 s
-    /// for all, or 100 ms for any one that lasts.
+    /// for all, or 100 ms for any one that lasts; or when less than the second is left in which
+    /// their recovery could be seen.
     pub fn scaled_to(&self, duration: Duration) -> Result<(Self, Option<String>), TooShort> {
         let mut scaled = self.clone();
         scaled.load.duration = duration;
-        let fits = self.schedule_end() <= duration && self.faults.iter().all(|f| f.at < duration);
+        let fits = self.schedule_end() + self.recovery_least() <= duration
+            && self.faults.iter().all(|f| f.at < duration);
         if fits || self.load.duration.is_zero() {
             return Ok((scaled, None));
         }
@@ -226,7 +238,15 @@ impl Scenario {
         Ok((scaled, Some(remark)))
     }
 
-    /// The shortest load that leaves enough of each fault, in whole milliseconds.
+    /// What must be left of the load after the last fault.
+    fn recovery_least(&self) -> Duration {
+        match self.objective.recovery {
+            Some(_) if !self.faults.is_empty() => RECOVERY_LEAST,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// The shortest load that leaves enough of each fault and after all, in whole milliseconds.
     fn least_scaled(&self) -> Duration {
         let windows = self.faults.iter().filter_map(|fault| fault.duration);
         let least = windows
@@ -237,6 +257,9 @@ impl Scenario {
                 self.load.duration.mul_f64(factor)
             })
             .fold(SCHEDULE_LEAST, Duration::max);
+        let rest = self.load.duration.saturating_sub(self.schedule_end());
+        let tail = self.recovery_least().as_secs_f64() / rest.as_secs_f64().max(f64::EPSILON);
+        let least = least.max(self.load.duration.mul_f64(tail));
         whole_millis(least + Duration::from_micros(999), 1.0)
     }
 }
@@ -252,12 +275,12 @@ impl Default for PoolSection {
     }
 }
 
-impl Default for ObjectiveSection {
-    fn default() -> Self {
-        Self {
-            response: Duration::from_millis(250),
-            recovery: None,
-        }
+impl ObjectiveSection {
+    /// Returns the response that every op of a recovered second meets, and by which the lag of the
+    /// generator is judged: `response`, or 250 ms where it is not set.
+    #[must_use]
+    pub fn target(&self) -> Duration {
+        self.response.unwrap_or(RESPONSE)
     }
 }
 

@@ -136,6 +136,7 @@ impl Bench {
             },
             ops: &ops,
             faults: &[],
+            stalls: &[],
             samples: &[],
             pool: Ok(pool),
             server: Ok(server),

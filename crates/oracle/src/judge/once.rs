@@ -18,10 +18,12 @@ enum Expected {
 struct Figures {
     present_once: u64,
     failed_absent: u64,
+    broken_off_absent: u64,
     rolled_back_absent: u64,
     shed_absent: u64,
     by_fault: Doubts,
     by_cancellation: Doubts,
+    cut_short: Doubts,
 }
 
 /// Ops with an unknown outcome, resolved by the op log.
@@ -128,6 +130,7 @@ impl Figures {
                 let doubts = match DoubtCause::of(op) {
                     DoubtCause::Fault => &mut self.by_fault,
                     DoubtCause::Cancelled => &mut self.by_cancellation,
+                    DoubtCause::CutShort => &mut self.cut_short,
                 };
                 match found {
                     0 => &mut doubts.absent,
@@ -136,6 +139,7 @@ impl Figures {
             }
             (Expected::Never, _, Outcome::Shed) => &mut self.shed_absent,
             (Expected::Never, Ending::Rollback, Outcome::Ok) => &mut self.rolled_back_absent,
+            (Expected::Never, ..) if op.ended_as_planned() => &mut self.broken_off_absent,
             (Expected::Never, ..) => &mut self.failed_absent,
         };
         *figure += 1;
@@ -146,6 +150,7 @@ impl Figures {
         let mut parts = vec![format!("{} ok present once", grouped(self.present_once))];
         for (count, what) in [
             (self.rolled_back_absent, "rolled back absent"),
+            (self.broken_off_absent, "broken off as planned absent"),
             (self.failed_absent, "failed absent"),
             (self.shed_absent, "shed absent"),
         ] {
@@ -156,6 +161,7 @@ impl Figures {
         for (doubts, cause) in [
             (&self.by_fault, "by faults"),
             (&self.by_cancellation, "by cancellation"),
+            (&self.cut_short, "by the end of the run"),
         ] {
             let all = doubts.applied + doubts.absent;
             if all > 0 {
@@ -208,8 +214,8 @@ mod tests {
         assert_eq!(result.checked, 9);
         assert_eq!(
             result.summary,
-            "9 ops: 2 ok present once, 1 rolled back absent, 3 failed absent, 1 shed absent, \
-             2 in doubt by faults (1 applied, 1 not)"
+            "9 ops: 2 ok present once, 1 rolled back absent, 2 broken off as planned absent, 1 failed absent, \
+             1 shed absent, 2 in doubt by faults (1 applied, 1 not)"
         );
     }
 

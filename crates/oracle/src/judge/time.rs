@@ -1,23 +1,25 @@
 //! T: every call ends in time, whatever the network and the server do.
 
-use super::stalls::Stalls;
+use std::fmt::Write;
+
 use super::tally::Tally;
 use crate::figures::{Seconds, counted};
+use crate::spans::Spans;
 use crate::{Guarantee, GuaranteeResult, Limits, Observations, OpRecord, Outcome};
 
-/// What a call may take beyond its limit: scheduling of a busy machine, not a wait.
-const GRACE_US: u64 = 250_000;
+/// What a call may take beyond its limit, in microseconds: scheduling of a busy machine, not a wait.
+pub const GRACE_US: u64 = 250_000;
 
 /// Checks that each op ended within its deadline, and that no wait for a connection outlasted
 /// `pool_timeout`, both with 250 ms of grace.
 ///
 /// The wait of an op that got a connection ends there. The wait of one that never got any ends
 /// with the op, which counts for shed ops, and for others only if the subject marks acquires at
-/// all. An op that never ended is a violation. Lag of the generator is not: times count from the
-/// actual start.
+/// all. An op that never ended is a violation, unless the run was cut short before its deadline:
+/// then it shows nothing. Lag of the generator is no violation: times count from the actual start.
 ///
-/// An overrun that is no longer than the stalls of the generator within the call shows nothing:
-/// what held up the generator may have held up the call. Nobody can tell a busy machine from a pool
+/// An overrun that is no longer than the stalls of the process within the call shows nothing: what
+/// held up the process may have held up the call. Nobody can tell a busy machine from a pool
 /// that blocks the runtime by that, so such a call neither breaks the guarantee nor keeps it, and
 /// the guarantee is void unless something else broke it.
 pub(super) fn bounded(observations: &Observations<'_>) -> GuaranteeResult {
@@ -28,13 +30,18 @@ pub(super) fn bounded(observations: &Observations<'_>) -> GuaranteeResult {
     } else {
         MarksAcquires::No
     };
-    let stalls = Stalls::of(ops, GRACE_US);
+    let stalls = stalls(observations);
     let mut tally = Tally::default();
     let mut held_up = HeldUp::default();
+    let mut cut_short = 0;
     let (mut waits, mut longest_wait, mut longest_op) = (0, 0, 0);
     for op in ops {
         let Some(ended) = op.ended_us else {
-            tally.violation(|| never_ended(op));
+            if op.was_cut_short() {
+                cut_short += 1;
+            } else {
+                tally.violation(|| never_ended(op));
+            }
             continue;
         };
         let call = Call::new(op, ended, op.deadline_us);
@@ -50,7 +57,7 @@ pub(super) fn bounded(observations: &Observations<'_>) -> GuaranteeResult {
         }
         held_up.count(overrun);
     }
-    let summary = format!(
+    let mut summary = format!(
         "{}, the longest took {}; {} for a connection, the longest took {} of {}",
         counted(u64::try_from(ops.len()).unwrap_or(u64::MAX), "op"),
         Seconds(longest_op),
@@ -58,6 +65,18 @@ pub(super) fn bounded(observations: &Observations<'_>) -> GuaranteeResult {
         Seconds(longest_wait),
         Seconds(pool_timeout_us),
     );
+    if cut_short > 0 {
+        let them = counted(cut_short, "op");
+        write!(
+            summary,
+            "; {them} cut short before the deadline, not judged"
+        )
+        .expect("bug: a string takes all that is written to it");
+    }
+    if !ops.is_empty() && ops.iter().all(OpRecord::was_cut_short) {
+        let reason = "the run was cut short before any op ended or had to";
+        return tally.conclude_void(Guarantee::T, summary, reason);
+    }
     if ops.is_empty() {
         return tally.conclude_void(Guarantee::T, summary, "no op was started");
     }
@@ -69,6 +88,19 @@ pub(super) fn bounded(observations: &Observations<'_>) -> GuaranteeResult {
             tally.conclude_void(Guarantee::T, summary, &reason)
         }
     }
+}
+
+/// Returns when everything was held up: the process did not get to run, or an op that should have
+/// started had to wait.
+fn stalls(observations: &Observations<'_>) -> Spans {
+    let seen = observations.stalls.iter();
+    let seen = seen.map(|stall| (stall.from_us, stall.until_us));
+    let late = observations.ops.iter();
+    let late = late.map(|op| (op.intended_us, op.started_us));
+    Spans::merged(
+        seen.chain(late)
+            .filter(|(from, until)| until.saturating_sub(*from) > GRACE_US),
+    )
 }
 
 /// Whether the subject marks when an op got its connection.
@@ -102,7 +134,7 @@ impl Call {
     /// Counts the call as kept or broken, unless stalls explain its overrun, which is returned.
     fn check(
         self,
-        stalls: &Stalls,
+        stalls: &Spans,
         tally: &mut Tally,
         evidence: impl FnOnce() -> String,
     ) -> Option<u64> {
@@ -208,8 +240,8 @@ fn last_seen(op: &OpRecord) -> String {
 #[cfg(test)]
 mod tests {
     use super::bounded;
-    use crate::fixture::{World, cancelled, committed, failed, shed};
-    use crate::{GuaranteeStatus, OpRecord, Outcome, Verdict, verdict};
+    use crate::fixture::{World, cancelled, committed, cut_short, failed, shed};
+    use crate::{GuaranteeStatus, OpRecord, Outcome, Stall, Verdict, verdict};
 
     /// Ends `took_us` after its start.
     fn ending_after(op: OpRecord, took_us: u64) -> OpRecord {
@@ -413,6 +445,50 @@ mod tests {
                  (without a connection)"
             ]
         );
+    }
+
+    #[test]
+    fn an_op_cut_short_before_its_deadline_is_neither_held_nor_violated() {
+        let judge = |ops: Vec<OpRecord>| bounded(&World::with_ops(ops).observations());
+        let partial = judge(vec![committed(0), cut_short(1), cut_short(2)]);
+        assert_eq!(partial.status, GuaranteeStatus::Held);
+        assert_eq!((partial.checked, partial.violations), (2, 0));
+        assert!(
+            partial
+                .summary
+                .ends_with("; 2 ops cut short before the deadline, not judged"),
+            "{}",
+            partial.summary
+        );
+        assert_eq!(
+            judge(vec![cut_short(1)]).status,
+            GuaranteeStatus::Void("the run was cut short before any op ended or had to".into())
+        );
+        // One whose deadline had come is not excused by the others.
+        let stuck = OpRecord {
+            ended_us: None,
+            ..failed(3)
+        };
+        let broken = judge(vec![committed(0), cut_short(1), stuck]);
+        assert_eq!(
+            (broken.status, broken.violations),
+            (GuaranteeStatus::Violated, 1)
+        );
+    }
+
+    #[test]
+    fn a_stall_of_the_process_after_the_last_arrival_excuses_as_one_before_it_does() {
+        let judge = |until_us: u64| {
+            let late = ending_after(committed(0), 5_550_000);
+            let mut world = World::with_ops([late]);
+            world.stalls = vec![Stall {
+                from_us: 4_000_000,
+                until_us,
+            }];
+            bounded(&world.observations()).status
+        };
+        assert_eq!(judge(4_300_000), void("1 call overran by up to 0.300 s"));
+        assert_eq!(judge(4_299_999), GuaranteeStatus::Violated);
     }
 
     #[test]

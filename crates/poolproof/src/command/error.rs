@@ -167,7 +167,8 @@ impl CommandError {
                                    longer --duration"
                 .to_owned(),
             Self::TooShort(TooShort { least, .. }) => format!(
-                "squeezed into that, nothing of them could be seen: the least is --duration {}",
+                "squeezed into that, too little of them or of the recovery could be seen: the least is \
+                 --duration {}",
                 duration_word(*least)
             ),
             Self::Run { source, .. } | Self::Unreported { source, .. } => return source.help(),

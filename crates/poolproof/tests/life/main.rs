@@ -16,4 +16,5 @@ mod leftovers;
 mod passwords;
 mod place;
 mod program;
+mod time;
 mod traces;

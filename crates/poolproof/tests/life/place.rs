@@ -118,6 +118,12 @@ impl Place {
         self
     }
 
+    /// Has another scenario.
+    pub(crate) fn with_scenario(self, text: &str) -> Self {
+        fs::write(&self.scenario, text).unwrap();
+        self
+    }
+
     /// Makes the one fault of the scenario a long one in a long run, so that there is a middle of
     /// it to do something in.
     pub(crate) fn with_long_fault(self, kind: &str) -> Self {

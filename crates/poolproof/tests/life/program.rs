@@ -75,6 +75,15 @@ impl Program {
         kill(Pid::from_raw(pid), signal).unwrap();
     }
 
+    /// Stops the program for as long as said, as a busy machine or a closed lid does.
+    pub(crate) fn stop_for(&self, stall: Duration) {
+        self.signal(Signal::SIGSTOP);
+        for _tick in 0..stall.as_millis() / 10 {
+            thread::park_timeout(Duration::from_millis(10));
+        }
+        self.signal(Signal::SIGCONT);
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }

@@ -20,9 +20,11 @@ fn join(mut a: Bucket, b: Bucket) -> Bucket {
     a.width_us = a.width_us.saturating_add(b.width_us);
     a.offered = a.offered.saturating_add(b.offered);
     a.ok = a.ok.saturating_add(b.ok);
-    for (category, n) in b.errors {
-        let sum = a.errors.entry(category).or_default();
-        *sum = sum.saturating_add(n);
+    for (sums, more) in [(&mut a.errors, b.errors), (&mut a.planned, b.planned)] {
+        for (category, n) in more {
+            let sum = sums.entry(category).or_default();
+            *sum = sum.saturating_add(n);
+        }
     }
     a.acquire_p50_us = a.acquire_p50_us.max(b.acquire_p50_us);
     a.acquire_p99_us = a.acquire_p99_us.max(b.acquire_p99_us);
@@ -50,6 +52,7 @@ mod tests {
             offered: 2,
             ok: 1,
             errors: [("capacity".to_owned(), 1)].into(),
+            planned: [("panicked".to_owned(), 2)].into(),
             acquire_p50_us: None,
             acquire_p99_us: (i == 700).then_some(9),
             response_p50_us: None,
@@ -73,6 +76,8 @@ mod tests {
             short.iter().map(|b| b.errors["capacity"]).sum::<u64>(),
             1_000
         );
+        let planned = short.iter().map(|b| b.planned["panicked"]);
+        assert_eq!(planned.sum::<u64>(), 2_000);
         assert_eq!(short.iter().filter_map(|b| b.opened).sum::<u64>(), 1_000);
         assert_eq!(
             short

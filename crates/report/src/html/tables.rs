@@ -74,7 +74,6 @@ fn objectives(record: &Record) -> Markup {
     html! {
         @if !record.objectives.is_empty() {
             h3 #objectives { "Objectives" }
-            (invalid_tag(record))
             div.scroll {
                 table.stack.objectives aria-labelledby="objectives" {
                     thead { tr {
@@ -175,7 +174,10 @@ pub(super) fn faults(record: &Record) -> Markup {
                             @for f in record.faults.iter().take(ROWS_MAX) {
                                 tr {
                                     th scope="row" { b.code { (one_line(&f.event.name)) } span { (one_line(&f.event.title)) } }
-                                    td.when data-label="when" { (when(f.event.start_us, f.event.end_us)) }
+                                    td.when data-label="when" {
+                                        (when(f.event.start_us, f.event.end_us))
+                                        @if let Some(text) = headline::off_plan(f) { " (" (text) ")" }
+                                    }
                                     td data-label="effect" {
                                         (status(headline::fault_mark(f))) " " (headline::effect(f))
                                     }
@@ -199,7 +201,8 @@ fn recovery_rule(record: &Record) -> Markup {
     html! {
         p.remark {
             "A fault counts only when its effect was seen. Recovery runs from its end to the start of "
-            "the first second in which every operation came back within " (targets.join(" or ")) "."
+            "the first second in which every operation under way came back within " (targets.join(" or "))
+            " and the rate of answers was back."
         }
     }
 }

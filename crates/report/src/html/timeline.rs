@@ -1,5 +1,7 @@
 //! The run over time: small multiples that share one time axis.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 
 use super::condense::{POINTS_MAX, condense};
@@ -86,8 +88,8 @@ impl<'a> Charts<'a> {
         html! {
             div.charts {
                 (self.track())
-                (figure("Rate", "operations per second", &[self.rate()], &frame))
-                (figure("Response time", "of operations that came to ok, from the intended start; log scale", &[self.response()], &frame))
+                (figure("Rate", "operations per second: offered by arrival, ok by end", &[self.rate()], &frame))
+                (figure("Response time", "of operations that came to ok, by their end, from the intended start; log scale", &[self.response()], &frame))
                 (figure("Acquire time", "of operations that got a connection; log scale", &[self.acquire()], &frame))
                 @if let Some(plot) = self.connections() {
                     (figure("Connections", "at the end of each interval", &[plot], &frame))
@@ -98,7 +100,7 @@ impl<'a> Charts<'a> {
                 @if let Some(plot) = self.opened() {
                     (figure("Connections opened", "within each interval", &[plot], &frame))
                 }
-                (figure("Errors", "by category, all on one scale", &self.errors(), &frame))
+                (figure("Errors and planned ends", "by category and by their end, all on one scale", &self.errors(), &frame))
             }
         }
     }
@@ -236,26 +238,22 @@ impl<'a> Charts<'a> {
             .collect()
     }
 
-    /// Names of the rows, most frequent first, and whether the scenario planned them.
+    /// Names of the rows, most frequent first, and whether the scenario planned what they count.
     fn categories(&self) -> Vec<(String, bool)> {
-        let mut totals: Vec<(String, u64)> = Vec::new();
-        for (name, n) in self.buckets.iter().flat_map(|b| &b.errors) {
-            match totals.iter_mut().find(|(known, _)| known == name) {
-                Some((_, total)) => *total = total.saturating_add(*n),
-                None => totals.push((name.clone(), *n)),
+        let mut totals: BTreeMap<(&String, bool), u64> = BTreeMap::new();
+        for bucket in self.buckets {
+            for planned in [false, true] {
+                for (name, n) in ends(bucket, planned) {
+                    let total = totals.entry((name, planned)).or_default();
+                    *total = total.saturating_add(*n);
+                }
             }
         }
-        totals.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        let planned = |name: &str| {
-            let mut known = self.record.errors.iter();
-            known.any(|e| e.planned && e.category == name)
-        };
+        let mut totals: Vec<_> = totals.into_iter().collect();
+        totals.sort_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));
         let mut rows: Vec<(String, bool)> = totals
             .into_iter()
-            .map(|(name, _)| {
-                let planned = planned(&name);
-                (name, planned)
-            })
+            .map(|((name, planned), _)| (name.clone(), planned))
             .collect();
         if rows.len() > CATEGORIES_MAX {
             rows.truncate(CATEGORIES_MAX - 1);
@@ -268,13 +266,16 @@ impl<'a> Charts<'a> {
     }
 
     fn category(&self, name: &str, planned: bool, all: &[(String, bool)]) -> Series {
+        let rest = |b: &Bucket, planned: bool| {
+            let named = |key: &String| all.iter().any(|(n, p)| (n, *p) == (key, planned));
+            let rest = ends(b, planned).iter().filter(|(key, _)| !named(key));
+            rest.map(|(_, n)| *n).fold(0, u64::saturating_add)
+        };
         let value = |b: &Bucket| -> u64 {
             if name == REST {
-                let named = |key: &String| all.iter().any(|(known, _)| known == key);
-                let rest = b.errors.iter().filter(|(key, _)| !named(key));
-                rest.map(|(_, n)| *n).fold(0, u64::saturating_add)
+                rest(b, false).saturating_add(rest(b, true))
             } else {
-                b.errors.get(name).copied().unwrap_or(0)
+                ends(b, planned).get(name).copied().unwrap_or(0)
             }
         };
         let mark = if planned {
@@ -297,6 +298,15 @@ impl<'a> Charts<'a> {
             .iter()
             .map(|b| of(b).map(|v| v as f64))
             .collect()
+    }
+}
+
+/// What ended otherwise than by ok in an interval, by category: as planned, or not.
+fn ends(bucket: &Bucket, planned: bool) -> &BTreeMap<String, u64> {
+    if planned {
+        &bucket.planned
+    } else {
+        &bucket.errors
     }
 }
 

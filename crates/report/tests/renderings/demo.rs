@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 
 use hdrhistogram::Histogram;
 use poolproof_oracle::{
-    CommitInDoubt, DoubtCause, Ending, ErrorCategory, FaultEffect, FaultEvent, Guarantee,
-    GuaranteeResult, GuaranteeStatus, OpCounts, OpRecord, Outcome, Verdict,
+    CommitInDoubt, DoubtCause, ErrorCategory, FaultEffect, FaultEvent, Guarantee, GuaranteeResult,
+    GuaranteeStatus, OpCounts, OpRecord, Outcome, Verdict, counts,
 };
 use poolproof_report::{
     Connections, CutShort, Environment, ErrorCount, FaultReport, HistogramRecord, Latencies,
@@ -42,23 +42,6 @@ fn latencies(ops: &[OpRecord]) -> Latencies {
         ),
         connect: histogram((0..34).map(|i| 2_100 + i * 137 % 1_900)),
         lag: histogram(ops.iter().map(|op| op.started_us - op.intended_us)),
-    }
-}
-
-fn outcomes(ops: &[OpRecord]) -> OpCounts {
-    let count = |of: &dyn Fn(&OpRecord) -> bool| ops.iter().filter(|op| of(op)).count() as u64;
-    let ok = |op: &OpRecord| op.outcome == Outcome::Ok;
-    OpCounts {
-        offered: ops.len() as u64,
-        ok: count(&ok),
-        fail: count(&|op| op.outcome == Outcome::Fail),
-        info: count(&|op| op.outcome == Outcome::Info),
-        shed: count(&|op| op.outcome == Outcome::Shed),
-        committed: count(&|op| ok(op) && op.ending == Ending::Commit),
-        rolled_back: count(&|op| ok(op) && op.ending == Ending::Rollback),
-        panicked: count(&|op| op.ending == Ending::Panic),
-        cancelled: count(&|op| matches!(op.ending, Ending::Cancel { .. })),
-        stuck: 0,
     }
 }
 
@@ -113,6 +96,8 @@ fn fault(
                 unit: seen.1.into(),
                 problem: None,
             },
+            planned: None,
+            within: Vec::new(),
         },
         recovery_us: Some(0),
         recovery_target_us: 250_000,
@@ -278,7 +263,7 @@ pub(crate) fn passed() -> Record {
 fn model() -> Record {
     let ops = history();
     let samples = samples(&ops);
-    let outcomes = outcomes(&ops);
+    let outcomes = counts(&ops);
     let phase = |name: &str, start_us: i64, end_us: i64| PhaseSpan {
         name: name.into(),
         start_us,
@@ -308,6 +293,7 @@ fn model() -> Record {
             status: GuaranteeStatus::Held,
         }],
         performance_valid: true,
+        lag_limit_us: 25_000,
         faults: faults(),
         outcomes,
         errors: errors(&ops),
@@ -376,7 +362,7 @@ pub(crate) fn invalid() -> Record {
     record.performance_valid = false;
     record.verdict_reasons = vec![
         "fault reset-all had no effect: the proxy carried no link at 6.5 s".into(),
-        "the load generator lagged: p99 41 ms, at most 5 ms is allowed".into(),
+        "the load generator lagged: p99 41 ms, at most 25 ms is allowed".into(),
     ];
     let effect = &mut record.faults[1].event.effect;
     effect.seen = false;

@@ -103,6 +103,7 @@ fn full_bucket(i: u64) -> Bucket {
         errors: (0..20)
             .map(|c| (format!("category-{c}"), u64::MAX))
             .collect(),
+        planned: [("panicked".to_owned(), u64::MAX)].into(),
         acquire_p50_us: max,
         acquire_p99_us: max,
         response_p50_us: max,

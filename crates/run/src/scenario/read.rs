@@ -104,7 +104,10 @@ fn whole(root: &Section<'_>, file_name: &str, text: &str) -> Option<Scenario> {
     let postgres = root.table("postgres").map(|s| postgres(&s));
     let load = root.table("load").and_then(|s| load(&s, &mut places));
     let objective = root.table("objective").map(|s| objective(&s, &mut places));
-    let faults: Vec<PlacedFault> = root.tables("fault").into_iter().filter_map(fault).collect();
+    let before = root.problem_count();
+    let faults = root.tables("fault");
+    places.no_fault = faults.is_empty() && root.problem_count() == before;
+    let faults: Vec<PlacedFault> = faults.into_iter().filter_map(fault).collect();
     root.finish(home_of);
 
     let name = name?;
@@ -289,14 +292,15 @@ pub(super) fn refused(scenario: &Scenario, refused: &[RefusedSetting]) -> Scenar
 }
 
 fn objective(section: &Section<'_>, places: &mut Places) -> ObjectiveSection {
-    let defaults = ObjectiveSection::default();
     section.synonyms(&[("response_time", "response"), ("recovery_time", "recovery")]);
     let response = section.positive_duration("response");
     let recovery = section.positive_duration("recovery");
     section.finish(home_of);
+    places.response_unread = section.has("response") && response.is_none();
     places.response = response.clone();
+    places.recovery = recovery.clone();
     ObjectiveSection {
-        response: response.map_or(defaults.response, |f| f.value),
+        response: response.map(|f| f.value),
         recovery: recovery.map(|f| f.value),
     }
 }

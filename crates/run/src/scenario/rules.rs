@@ -8,7 +8,10 @@ use poolproof_load::OPS_MAX;
 
 use super::problem::Problem;
 use super::section::{Found, Section};
-use super::{FaultKind, FaultPlan, Scenario, format_duration};
+use super::{FaultKind, FaultPlan, RECOVERY_LEAST, Scenario, format_duration};
+
+/// The generator may lag by this whatever the objective, so that a shorter one says nothing.
+const RESPONSE_LEAST: Duration = Duration::from_millis(1);
 
 /// Connections of a server that the run needs for itself, and those it keeps for superusers.
 const OWN_CONNECTIONS: u64 = 3 + 4;
@@ -21,6 +24,11 @@ pub(super) struct Places {
     pub(super) deadline: Option<Found<Duration>>,
     pub(super) hold: Option<Found<Duration>>,
     pub(super) response: Option<Found<Duration>>,
+    pub(super) recovery: Option<Found<Duration>>,
+    /// The response was given but could not be read.
+    pub(super) response_unread: bool,
+    /// The file has no fault, not even a wrong one.
+    pub(super) no_fault: bool,
     /// The pool's limits were given but could not be read.
     pub(super) pool_unread: bool,
     /// The weights of endings were given but could not be read.
@@ -46,10 +54,12 @@ pub(super) fn check(
 ) {
     amount(root, scenario, places);
     hold(root, scenario, places);
+    objective(root, places);
     for (index, fault) in faults.iter().enumerate() {
         let earlier = &faults[..index];
         name(root, fault, earlier);
         within_load(root, fault, scenario.load.duration);
+        time_to_recover(root, fault, scenario.load.duration, places);
         reachable(root, fault, scenario, places);
         // One is enough to mend; all pairs of a long file would be too many.
         if let Some(problem) = earlier.iter().find_map(|other| together(fault, other)) {
@@ -83,9 +93,6 @@ pub(super) fn remarks(scenario: &Scenario) -> Vec<String> {
             "pool_size + max_overflow need max_connections = {wanted} or more with what the run \
              itself uses; the private server has {offered}"
         ));
-    }
-    if scenario.faults.is_empty() && scenario.objective.recovery.is_some() {
-        remarks.push("there is no fault to recover from, so `recovery` judges nothing".to_owned());
     }
     remarks
 }
@@ -143,7 +150,78 @@ fn hold(root: &Section<'_>, scenario: &Scenario, places: &Places) {
             )
             .related(hold.span.clone(), "each operation takes at least this long"),
         );
+    } else if places.response.is_none()
+        && !places.response_unread
+        && !scenario.faults.is_empty()
+        && hold.value >= scenario.objective.target()
+    {
+        let target = format_duration(scenario.objective.target());
+        let enough = format_duration(hold.value + scenario.objective.target());
+        root.add(
+            Problem::new(
+                hold.span.clone(),
+                format!("`hold` is not shorter than `response`, which is {target} unless set"),
+                "no operation could meet it, so no fault would be recovered from",
+            )
+            .help(format!(
+                "say what counts as well: `response = \"{enough}\"` under [objective]"
+            )),
+        );
     }
+}
+
+/// Reports objectives that nothing could be measured for.
+fn objective(root: &Section<'_>, places: &Places) {
+    if let Some(response) = &places.response
+        && response.value < RESPONSE_LEAST
+    {
+        root.add(
+            Problem::new(
+                response.span.clone(),
+                "`response` is shorter than the load generator can measure".to_owned(),
+                "1 ms or more",
+            )
+            .help("the generator itself may start an operation up to 1 ms late".to_owned()),
+        );
+    }
+    if let Some(recovery) = &places.recovery
+        && places.no_fault
+    {
+        root.add(
+            Problem::new(
+                recovery.span.clone(),
+                "`recovery` is judged for each fault, and there is none".to_owned(),
+                "nothing to recover from",
+            )
+            .help("add a [[fault]], or remove `recovery`".to_owned()),
+        );
+    }
+}
+
+/// Reports a fault whose recovery could not be seen before the load ends.
+fn time_to_recover(root: &Section<'_>, fault: &PlacedFault, duration: Duration, places: &Places) {
+    let Some(recovery) = &places.recovery else {
+        return;
+    };
+    let end = fault.plan.end();
+    if end > duration || fault.plan.at >= duration || end + RECOVERY_LEAST <= duration {
+        return;
+    }
+    root.add(
+        Problem::new(
+            fault.for_span.clone().unwrap_or(fault.at_span.clone()),
+            format!(
+                "the load ends too soon after fault {:?} for its recovery to be judged",
+                fault.plan.name
+            ),
+            "too late",
+        )
+        .related(recovery.span.clone(), "judged for each fault")
+        .help(format!(
+            "recovery shows in a second of load: let the load last {} or longer",
+            format_duration(end + RECOVERY_LEAST)
+        )),
+    );
 }
 
 fn name(root: &Section<'_>, fault: &PlacedFault, earlier: &[PlacedFault]) {

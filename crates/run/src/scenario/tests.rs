@@ -121,7 +121,8 @@ fn what_a_file_leaves_out_has_a_default() {
     assert_eq!(scenario.load.duration, Duration::from_mins(1));
     assert_eq!(scenario.load.deadline, ms(5_000));
     assert_eq!(scenario.load.endings.commit, 1);
-    assert_eq!(scenario.objective.response, ms(250));
+    assert_eq!(scenario.objective.response, None);
+    assert_eq!(scenario.objective.target(), ms(250));
     assert_eq!(scenario.faults, []);
     // SQLAlchemy's 30 s is longer than any operation may take.
     assert_eq!(scenario.remarks.len(), 1, "{:?}", scenario.remarks);
@@ -239,6 +240,8 @@ const MISTAKES: &[Mistake] = &[
     ("commits_in_flight = 4    #", "commits_in_flight = 16 #", "16 commits are never in flight at once", "16", "the pool has at most 15 connections: pool_size + max_overflow"),
     ("jitter = \"10ms\"", "jitter = \"50ms\"", "`jitter` is larger than `latency`", "\"50ms\"", "jitter is taken off as often as it is added"),
     ("hold = \"0ms\" ", "hold = \"5s\" ", "`hold` is not shorter than `deadline`", "\"5s\"", "an operation has 4 s from its start to its end"),
+    ("response = \"500ms\"", "response = \"999us\"", "`response` is shorter than the load generator can measure", "\"999us\"", "the generator itself may start an operation up to 1 ms late"),
+    ("at = \"16s\"", "at = \"19001ms\"", "the load ends too soon after fault \"killed backend\" for its recovery to be judged", "\"19001ms\"", "recovery shows in a second of load: let the load last 20.001 s or longer"),
     ("hold = \"0ms\" ", "hold = \"600ms\" ", "`response` is not longer than `hold`", "\"500ms\"", ""),
 ];
 
@@ -349,14 +352,19 @@ fn a_shorter_run_scales_the_schedule_and_says_so() {
 
 #[test]
 fn a_run_that_the_schedule_fits_into_keeps_its_times() {
-    for duration in [ms(16_001), ms(60_000)] {
+    for duration in [ms(17_000), ms(60_000)] {
         let (scaled, remark) = quickstart().scaled_to(duration).unwrap();
         assert_eq!(remark, None);
         assert_eq!(scaled.faults, quickstart().faults);
         assert_eq!(scaled.load.duration, duration);
     }
-    // The last fault would begin when the load is over.
-    assert!(quickstart().scaled_to(ms(16_000)).unwrap().1.is_some());
+    // Nobody could see a recovery from the last fault.
+    assert!(quickstart().scaled_to(ms(16_999)).unwrap().1.is_some());
+    let mut unjudged = quickstart();
+    unjudged.objective.recovery = None;
+    assert_eq!(unjudged.scaled_to(ms(16_001)).unwrap().1, None);
+    // It would begin when the load is over.
+    assert!(unjudged.scaled_to(ms(16_000)).unwrap().1.is_some());
 }
 
 #[test]
@@ -373,6 +381,10 @@ fn a_run_that_leaves_nothing_of_a_fault_is_refused_with_the_least_that_would_do(
         }
         assert!(remark.is_some(), "{least:?}");
     };
+    // In a fifth of 5 s after the last fault its recovery can be seen.
+    refused(&scenario, ms(1), ms(5_000));
+    refused(&scenario, ms(4_999), ms(5_000));
+    scenario.objective.recovery = None;
     refused(&scenario, ms(1), ms(1_000));
     refused(&scenario, ms(999), ms(1_000));
     // A fault of 300 ms within 20 s may become a third of that.
@@ -396,6 +408,41 @@ fn each_reset_that_waits_for_commits_of_a_load_without_any_is_marked() {
         "give `commit` a weight in `endings`, or remove `commits_in_flight`".to_owned(),
     );
     assert_eq!(problems(&text), [one.clone(), one]);
+}
+
+/// An objective is judged, or refused as one that cannot be judged or met.
+#[test]
+fn objectives_that_cannot_be_judged_or_met_are_refused() {
+    let text = |hold: &str, rest: &str| {
+        format!(
+            "name = 'a'\n[load]\nrate = 1\nduration = '9s'\nhold = '{hold}'\n\
+             [[load.workload]]\nkind = 'bank'\n{rest}"
+        )
+    };
+    let fine = |text: &str| Scenario::parse("test.toml", text).is_ok();
+    let fault = "[[fault]]\nname = 'cut'\nkind = 'reset'\nat = '1s'\n";
+    let objective = "[objective]\nrecovery = '4s'\n";
+    let unmet = (
+        "`hold` is not shorter than `response`, which is 250 ms unless set".to_owned(),
+        "'800ms'".to_owned(),
+        "say what counts as well: `response = \"1.05 s\"` under [objective]".to_owned(),
+    );
+    for rest in [fault, &format!("{objective}{fault}")] {
+        assert_eq!(problems(&text("800ms", rest)), std::slice::from_ref(&unmet));
+        assert!(fine(&text("249ms", rest)));
+    }
+    assert!(fine(&text(
+        "800ms",
+        &format!("{fault}[objective]\nresponse = '1.05 s'\n")
+    )));
+    // Nothing is judged by it.
+    assert!(fine(&text("800ms", "")));
+    let none = (
+        "`recovery` is judged for each fault, and there is none".to_owned(),
+        "'4s'".to_owned(),
+        "add a [[fault]], or remove `recovery`".to_owned(),
+    );
+    assert_eq!(problems(&text("0s", objective)), [none]);
 }
 
 #[test]
