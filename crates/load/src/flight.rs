@@ -74,8 +74,8 @@ impl Flight {
         // After the drop: a drop that blocks is part of what the op took.
         let ended_us = micros_since(self.origin);
         let end = self.classify(landing);
-        if self.trace.commit_sent_us().is_some() {
-            self.gauges.commit_settled();
+        if let Some(sent_us) = self.trace.commit_sent_us() {
+            self.gauges.commit_settled(sent_us);
         }
         let record = self.record(Some(ended_us), end);
         self.gauges.op_ended(&record);

@@ -1,6 +1,7 @@
 //! Live counts of a running load.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use poolproof_oracle::{OpRecord, Outcome};
 
@@ -11,7 +12,8 @@ use poolproof_oracle::{OpRecord, Outcome};
 pub struct Gauges {
     started: AtomicU64,
     ended: AtomicU64,
-    commits_in_flight: AtomicU64,
+    /// When each was sent, in microseconds from the start of the load. A few tens at most.
+    commits_in_flight: Mutex<Vec<u64>>,
     ok: AtomicU64,
     fail: AtomicU64,
     info: AtomicU64,
@@ -43,7 +45,14 @@ impl Gauges {
     /// Ops that were about to write COMMIT, or wrote it, and have not ended.
     #[must_use]
     pub fn commits_in_flight(&self) -> u64 {
-        self.commits_in_flight.load(Ordering::Relaxed)
+        self.commits().len() as u64
+    }
+
+    /// Returns when each of them was about to be written, in microseconds from the start of the load,
+    /// in no order.
+    #[must_use]
+    pub fn commits_sent_us(&self) -> Vec<u64> {
+        self.commits().clone()
     }
 
     /// Ops that came to [`Outcome::Ok`].
@@ -81,12 +90,21 @@ impl Gauges {
         self.started.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn commit_sent(&self) {
-        self.commits_in_flight.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn commit_sent(&self, at_us: u64) {
+        self.commits().push(at_us);
     }
 
-    pub(crate) fn commit_settled(&self) {
-        self.commits_in_flight.fetch_sub(1, Ordering::Relaxed);
+    /// Of commits that were sent at the same moment it does not matter which one goes.
+    pub(crate) fn commit_settled(&self, sent_us: u64) {
+        let mut commits = self.commits();
+        if let Some(index) = commits.iter().position(|at_us| *at_us == sent_us) {
+            commits.swap_remove(index);
+        }
+    }
+
+    fn commits(&self) -> MutexGuard<'_, Vec<u64>> {
+        let commits = self.commits_in_flight.lock();
+        commits.unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn op_ended(&self, record: &OpRecord) {

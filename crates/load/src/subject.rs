@@ -184,9 +184,9 @@ impl Trace {
     /// From here on an op that does not see the server's answer is [`Outcome::Info`].
     pub fn commit_sent(&self) {
         if self.mark(&self.commit_sent_us)
-            && let Some(gauges) = &self.gauges
+            && let (Some(gauges), Some(at_us)) = (&self.gauges, self.commit_sent_us())
         {
-            gauges.commit_sent();
+            gauges.commit_sent(at_us);
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use poolproof_oracle::{FaultEvent, FaultPlanned};
 use tokio::sync::watch;
 
-use crate::scenario::FaultPlan;
+use crate::scenario::{FaultKind, FaultPlan};
 use crate::time::micros;
 
 /// The place of one fault among the others.
@@ -33,6 +33,19 @@ impl Order<'_> {
         let window = self.plan();
         self.over(|_, plan| plan.duration.is_none() && covers(window, plan.at))
             .await;
+    }
+
+    /// Returns the latency that is planned to be in force at its moment.
+    pub(super) fn latency(&self) -> Duration {
+        let latency = |window: &FaultPlan| match window.kind {
+            FaultKind::Latency { latency, .. } if covers(window, self.plan().at) => Some(latency),
+            _ => None,
+        };
+        self.plans
+            .iter()
+            .filter_map(latency)
+            .max()
+            .unwrap_or_default()
     }
 
     async fn over(&self, of: impl Fn(usize, &FaultPlan) -> bool) {
