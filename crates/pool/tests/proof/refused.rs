@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
 
 use poolproof_pool::{Config, PgConnector, Pool, QueryError, Transaction, TransactionError};
+use poolproof_testbed::Cluster;
 use sqlx::postgres::PgSslMode;
 
 use crate::cluster::cluster;
@@ -27,10 +28,36 @@ async fn a_commit_refused_for_a_connection_is_in_doubt_until_the_server_has_answ
     break_everywhere(table, "insert into lost values (1)", 6).await;
 }
 
-/// Breaks the link at each message from the COMMIT on that refuses `insert`. After so many messages that
-/// is certain.
-async fn break_everywhere(table: &'static str, insert: &'static str, certain_after: u32) {
+/// The same outside a transaction, where the statement may have been executed.
+#[tokio::test]
+async fn a_statement_that_fails_for_a_connection_failed_once_the_server_has_answered() {
     let cluster = cluster().await;
+    let (relay, pool) = relayed(&cluster).await;
+    let raise = "do $$ begin raise exception using errcode = '08006'; end $$";
+    for message in 1..100 {
+        let mut session = pool.session().await.unwrap();
+        relay.arm(message, Cut::Before);
+        let (failed, broke) = {
+            let mut failing = pin!(session.execute(raise));
+            tokio::select! {
+                failed = &mut failing => (failed, false),
+                () = relay.stopped() => {
+                    relay.break_stopped().await;
+                    (failing.await, true)
+                }
+            }
+        };
+        relay.disarm();
+        match failed.unwrap_err() {
+            QueryError::Connection(_) if broke => {}
+            QueryError::Statement(_) if !broke => return assert_eq!(message, 6),
+            error => panic!("message {message}: {error:?}"),
+        }
+    }
+    panic!("the statement does not end within 100 messages");
+}
+
+async fn relayed(cluster: &Cluster) -> (Relay, Pool<PgConnector>) {
     let server = SocketAddr::from((Ipv4Addr::LOCALHOST, cluster.port()));
     let relay = Relay::start(server).await;
     let options = cluster
@@ -38,6 +65,14 @@ async fn break_everywhere(table: &'static str, insert: &'static str, certain_aft
         .port(relay.port())
         .ssl_mode(PgSslMode::Disable);
     let pool = Pool::new(PgConnector::new(options), Config::default()).unwrap();
+    (relay, pool)
+}
+
+/// Breaks the link at each message from the COMMIT on that refuses `insert`. After so many messages that
+/// is certain.
+async fn break_everywhere(table: &'static str, insert: &'static str, certain_after: u32) {
+    let cluster = cluster().await;
+    let (relay, pool) = relayed(&cluster).await;
     let mut session = pool.session().await.unwrap();
     session.execute(table).await.unwrap();
     drop(session);
