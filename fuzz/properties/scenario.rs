@@ -183,8 +183,11 @@ fn written_fault(fault: &FaultPlan) -> String {
                 seconds(jitter)
             )
         }
+        // A rate of 0 has a name of its own, which has no rate.
+        FaultKind::Bandwidth { rate_kb_s: 0 } | FaultKind::Silence | FaultKind::Down => {
+            String::new()
+        }
         FaultKind::Bandwidth { rate_kb_s } => format!("rate = {rate_kb_s}"),
-        FaultKind::Silence | FaultKind::Down => String::new(),
         FaultKind::Reset { commits_in_flight } => {
             format!("commits_in_flight = {commits_in_flight}")
         }
