@@ -118,7 +118,7 @@ async fn outside(case: &Case) {
     assert!(error.is_retryable());
     session.fetch_all((case.statement)()).await.unwrap();
     assert_eq!(session.backend().pid, pid);
-    assert_eq!(bench.pool.snapshot().opened_total, 5);
+    assert_eq!(bench.pool.snapshot().opened_total, 1);
 }
 
 async fn inside(case: &Case) {
