@@ -158,7 +158,7 @@ impl Painter {
 
     /// What ops came to; the commits in doubt get a line of their own when one does not hold it.
     fn operations(&self, record: &Record) -> Vec<String> {
-        let counts = operations(record, "broken off as planned");
+        let counts = operations(record);
         let Some(doubts) = headline::doubts(record) else {
             return vec![self.line("operations", &counts)];
         };
@@ -300,7 +300,7 @@ fn tally(record: &Record) -> String {
 }
 
 /// What ops came to; those that ended as planned without an answer are called `planned`.
-fn operations(record: &Record, planned: &str) -> String {
+fn operations(record: &Record) -> String {
     let o = &record.outcomes;
     let some = |n: u64, what: &str| match n {
         0 => String::new(),
@@ -312,7 +312,7 @@ fn operations(record: &Record, planned: &str) -> String {
         count(o.ok),
         count(o.unplanned_fail()),
         count(o.shed),
-        some(o.planned_fail, planned),
+        some(o.planned_fail, "broken off as planned"),
         some(o.stuck, "stuck"),
         some(o.cut_short, "cut short"),
         count(o.info),

@@ -100,7 +100,7 @@ fn commits_in_doubt_are_told_by_their_cause() {
         let text = terminal(
             record,
             TerminalStyle {
-                width: 200,
+                width: 300,
                 ..PLAIN
             },
         );
