@@ -270,7 +270,10 @@ impl Admin {
         let bind = |query: Query<'static, _, PgArguments>, parameter: &&str| {
             query.bind((*parameter).to_owned())
         };
-        let query = parameters.iter().fold(sqlx::query(sql), bind);
+        // Without a name: behind a pooler the process may have a statement of that name already.
+        let query = parameters
+            .iter()
+            .fold(sqlx::query(sql).persistent(false), bind);
         let answer = timeout(ADMIN_DEADLINE, query.fetch_all(&mut connection))
             .await
             .map_err(|_elapsed| AdminError::Deadline { what })?;

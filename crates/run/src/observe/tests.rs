@@ -2,14 +2,15 @@
 //! the run inconclusive, and a look that could be taken all the same finds the lie out. None passes.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use poolproof_oracle::{Guarantee, GuaranteeStatus, ServerView, Verdict};
 use poolproof_pool::DatabaseUrl;
 use poolproof_subjects::{Bug, SubjectKind};
-use poolproof_testbed::{Cluster, LocalConfig};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
+use poolproof_testbed::{Cluster, LocalConfig, PgBouncer, PoolMode};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Row};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -17,7 +18,7 @@ use super::{LookError, Observed, observe, told};
 use crate::drive::drive;
 use crate::execute::Run;
 use crate::stage::{PROXY, Stage};
-use crate::{Interrupt, PostgresChoice, RemoteConsent, RunOptions, Scenario};
+use crate::{Interrupt, PostgresChoice, RemoteConsent, RunError, RunOptions, Scenario};
 
 /// One op in 32 of the planted pool is a lie.
 const SCENARIO: &str = r#"
@@ -236,6 +237,36 @@ async fn a_run_that_lost_its_lock_and_lives_is_not_swept_by_the_next() {
     bench.cluster.stop().await.unwrap();
 }
 
+/// A pooler drops the start-up parameter that leads names into the run's schema: its tables would be made,
+/// and stay, in `public`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_pooler_nothing_is_written_and_the_error_says_what_to_do() {
+    let cluster = Arc::new(Cluster::start(LocalConfig::default()).await.unwrap());
+    for mode in [PoolMode::Session, PoolMode::Transaction] {
+        let pooler = PgBouncer::start(Arc::clone(&cluster), mode).unwrap();
+        let url = pooler.options().to_url_lossy().to_string();
+        let reports = TempDir::new().unwrap();
+        let run = Run::plan(options(&url, reports.path()), Interrupt::new().1).unwrap();
+        let Err(error) = Box::pin(Stage::set_up(&run, &mut |_| {})).await else {
+            panic!("{mode:?}: the run was set up")
+        };
+        assert_eq!(error.exit_code(), 3, "{error}");
+        assert!(
+            matches!(error, RunError::Elsewhere { .. }),
+            "{mode:?}: {error:?}"
+        );
+        let help = error.help().unwrap_or_default();
+        assert!(help.contains("name the server's own host"), "{help}");
+    }
+    let mut boss = PgConnection::connect_with(&cluster.options())
+        .await
+        .unwrap();
+    let made =
+        "select count(*) from pg_class where relname = 'op_log' or relname like 'write_set%'";
+    let row = boss.fetch_one(made).await.unwrap();
+    assert_eq!(row.get::<i64, _>(0), 0);
+}
+
 #[test]
 fn a_server_that_does_not_tell_what_its_backends_do_is_not_believed() {
     for (state, reason) in [
@@ -315,17 +346,7 @@ impl Bench {
             "postgres://app:x@127.0.0.1:{}/poolproof",
             self.cluster.port()
         );
-        let url: DatabaseUrl = url.parse().unwrap();
-        RunOptions {
-            scenario: Scenario::parse("looks.toml", SCENARIO).unwrap(),
-            postgres: PostgresChoice::Url(Box::new(url)),
-            subject: SubjectKind::Planted(Bug::Lies),
-            seed: 7,
-            out: Path::to_owned(self.reports.path()),
-            remote: RemoteConsent::default(),
-            replay: String::new(),
-            notes: Vec::new(),
-        }
+        options(&url, self.reports.path())
     }
 
     /// Returns the neighbour that holds the lock, where there is one.
@@ -378,6 +399,20 @@ impl Bench {
         }
         boss.execute(END_CLAIMS).await.unwrap();
         taken.join_next().await.unwrap().unwrap()
+    }
+}
+
+fn options(url: &str, reports: &Path) -> RunOptions {
+    let url: DatabaseUrl = url.parse().unwrap();
+    RunOptions {
+        scenario: Scenario::parse("looks.toml", SCENARIO).unwrap(),
+        postgres: PostgresChoice::Url(Box::new(url)),
+        subject: SubjectKind::Planted(Bug::Lies),
+        seed: 7,
+        out: reports.to_owned(),
+        remote: RemoteConsent::default(),
+        replay: String::new(),
+        notes: Vec::new(),
     }
 }
 
