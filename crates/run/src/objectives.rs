@@ -50,7 +50,11 @@ impl Measured<'_> {
         let measured = seen.map_or("nothing to measure".to_owned(), |seen| {
             let of = format!("{} arrivals outside faults and recoveries", seen.arrivals);
             match seen.p99_us {
-                Some(us) => format!("{} of {of}", format_duration(Duration::from_micros(us))),
+                // Tenths of a millisecond: a p99 is not known any better.
+                Some(us) => {
+                    let p99 = Duration::from_micros((us + 50) / 100 * 100);
+                    format!("{} for {of}", format_duration(p99))
+                }
                 None => format!("none, {} failed of {of}", seen.failed),
             }
         });
@@ -222,7 +226,7 @@ mod tests {
         assert_eq!(
             summaries(&records(50, 60)),
             [
-                "p99 at most 250 ms: 20 ms of 88 arrivals outside faults and recoveries",
+                "p99 at most 250 ms: 20 ms for 88 arrivals outside faults and recoveries",
                 "at most 4 s: 1 s"
             ]
         );
