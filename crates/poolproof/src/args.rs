@@ -59,7 +59,8 @@ pub(crate) enum Command {
 
     /// Ask a database whether it can be used: reachable, how fast, how many connections are left
     ///
-    /// Connects five times and changes nothing. The exit code is 3 when it cannot be used.
+    /// Connects five times and changes nothing. The exit code is 3 when it cannot be reached, or when
+    /// no run can write there.
     Check {
         /// Database URL (SQLAlchemy's forms are understood), or `env` for $POOLPROOF_DATABASE_URL
         ///

@@ -23,7 +23,7 @@ Exit codes:
     2  a mistake on the command line or in a scenario file
     3  Postgres, the proxy or another part of the environment is not available
     4  inconclusive: something that was to be judged could not be
-    5  invalid: a fault without effect, or a measurement that cannot be trusted
+    5  invalid: a fault had no effect, or a measurement that the verdict needs cannot be trusted
   130  interrupted (Ctrl-C or SIGTERM); a partial report is still written";
 
 /// From good to bad. A violated guarantee is worse than not knowing.

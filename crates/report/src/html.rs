@@ -131,7 +131,7 @@ fn key_numbers(record: &Record) -> Markup {
     });
     let opened = match record.connections.opened {
         Some(n) => format!("{} opened in all", count(n)),
-        None => "the subject cannot tell".to_owned(),
+        None => "opened in all: the subject cannot tell".to_owned(),
     };
     let connections = headline::connections(record).unwrap_or_else(|| "–".to_owned());
     markup! {

@@ -62,7 +62,7 @@ pub(crate) use xml::document;
 /// Returns the suite of a run; a seed that is given becomes part of its name, so that a CI tells
 /// the runs of one file apart.
 pub(crate) fn suite(record: &Record, seed: Option<u64>) -> Suite {
-    let name = suite_name(&record.run.scenario, seed);
+    let name = suite_name(&record.run.scenario, &record.subject.name, seed);
     let class = |part: &str| format!("{name}.{part}");
     let mut cases = vec![run_case(record, class("run"))];
     cases.extend(record.guarantees.iter().map(|result| {
@@ -94,8 +94,13 @@ pub(crate) fn suite(record: &Record, seed: Option<u64>) -> Suite {
 }
 
 /// Returns the suite of a run that did not take place.
-pub(crate) fn suite_of_none(scenario: &str, seed: Option<u64>, reason: &str) -> Suite {
-    let name = suite_name(scenario, seed);
+pub(crate) fn suite_of_none(
+    scenario: &str,
+    subject: &str,
+    seed: Option<u64>,
+    reason: &str,
+) -> Suite {
+    let name = suite_name(scenario, subject, seed);
     let trouble = Trouble {
         kind: "not-run",
         message: one_line(reason),
@@ -112,9 +117,11 @@ pub(crate) fn suite_of_none(scenario: &str, seed: Option<u64>, reason: &str) -> 
     }
 }
 
-fn suite_name(scenario: &str, seed: Option<u64>) -> String {
+/// A CI keeps the history of a case by its class, which begins with this: two pools must not share it.
+fn suite_name(scenario: &str, subject: &str, seed: Option<u64>) -> String {
     let seed = seed.map_or_else(String::new, |seed| format!(".seed-{seed}"));
-    format!("poolproof.{}{seed}", one_line(scenario))
+    let (scenario, subject) = (one_line(scenario), one_line(subject));
+    format!("poolproof.{scenario}.{subject}{seed}")
 }
 
 /// From the beginning of the set-up to the end of judging.

@@ -157,8 +157,8 @@ fn faults(record: &Record, out: &mut String) -> fmt::Result {
         } else {
             moment_u(f.event.start_us)
         };
-        let off_plan = headline::off_plan(f).map_or_else(String::new, |text| format!(" ({text})"));
-        let off_plan = inline(&off_plan);
+        let off_plan =
+            headline::off_plan(f).map_or_else(String::new, |text| format!(" ({})", inline(&text)));
         writeln!(
             out,
             "| **{}** {} | {when}{off_plan} | {} {}: {} | {} |",

@@ -33,6 +33,8 @@ pub enum Attempt {
     NotRun {
         /// The scenario.
         scenario: String,
+        /// The subject.
+        subject: String,
         /// The seed.
         seed: u64,
         /// Why.
@@ -101,13 +103,14 @@ pub fn terminal(attempts: &[Attempt], asked: usize, style: TerminalStyle) -> Str
     };
     let names: Vec<String> = attempts.iter().map(name).collect();
     let marks: Vec<String> = attempts.iter().map(verdict).collect();
-    let (first, second) = (widest("seed", &names), widest("verdict", &marks));
+    let heading = if several { "scenario, seed" } else { "seed" };
+    let (first, second) = (widest(heading, &names), widest("verdict", &marks));
     let indent = first + second + 6;
     let mut lines = vec![
         tally(attempts, asked),
         format!(
             "  {:>first$}  {:second$}  report, and what failed",
-            "seed", "verdict"
+            heading, "verdict"
         ),
     ];
     for ((attempt, name), mark) in attempts.iter().zip(&names).zip(&marks) {
@@ -228,8 +231,11 @@ pub fn junit(attempts: &[Attempt]) -> String {
             match attempt {
                 Attempt::Judged { record, .. } => suite(record, seed),
                 Attempt::NotRun {
-                    scenario, reason, ..
-                } => suite_of_none(scenario, seed, reason),
+                    scenario,
+                    subject,
+                    reason,
+                    ..
+                } => suite_of_none(scenario, subject, seed, reason),
             }
         })
         .collect();

@@ -174,6 +174,9 @@ impl Painter {
     }
 
     fn faults(&self, record: &Record) -> Option<String> {
+        if record.faults.is_empty() {
+            return Some(self.line("faults", "none: nothing was broken"));
+        }
         let told: Vec<String> = record.faults.iter().map(fault).collect();
         self.items("faults", &told)
     }
@@ -193,7 +196,15 @@ impl Painter {
             .map(|g| {
                 let shown = one_line(g.evidence.first().unwrap_or(&g.summary));
                 let shown = shorten(&shown, TEXT_MAX);
-                let text = format!("{} {}: {shown}", g.guarantee.code(), g.guarantee.title());
+                let of = match g.violations {
+                    0 | 1 => String::new(),
+                    n => format!("{} violations, the first: ", count(n)),
+                };
+                let text = format!(
+                    "{} {}: {of}{shown}",
+                    g.guarantee.code(),
+                    g.guarantee.title()
+                );
                 self.marked(headline::status_mark(&g.status), &text)
             })
             .collect();
@@ -346,7 +357,7 @@ fn recovery(fault: &FaultReport) -> String {
 fn latency(record: &Record) -> String {
     let l = &record.latencies;
     format!(
-        "response {} · acquire {} · lag p99 {}",
+        "response, faults included, {} · acquire {} · lag p99 {}",
         quantiles(&l.response),
         quantiles(&l.acquire),
         duration(l.lag.p99_us)

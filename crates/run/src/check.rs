@@ -27,7 +27,8 @@ const SESSION_SQL: &str = "select s.version, s.cipher, \
         where usename = current_user and pid <> pg_backend_pid()), \
     (select count(*) from pg_stat_activity \
         where datname = current_database() and pid <> pg_backend_pid()), \
-    pg_is_in_recovery(), current_setting('transaction_read_only')::bool \
+    pg_is_in_recovery(), current_setting('transaction_read_only')::bool, \
+    has_database_privilege(current_database(), 'create') \
     from (select 1) one left join pg_stat_ssl s on s.pid = pg_backend_pid() and s.ssl";
 
 /// What [`check`] found out.
@@ -37,8 +38,8 @@ pub struct Checked {
     pub target: String,
     /// The server's version, one line of text.
     pub version: String,
-    /// Why nothing can be written there, if that is so.
-    pub read_only: Option<&'static str>,
+    /// Why a run cannot write there, if that is so.
+    pub unwritable: Option<Unwritable>,
     /// Parameters of the URL that have no meaning here.
     pub ignored: Vec<String>,
     /// TLS version and cipher; none when the connection is not encrypted.
@@ -49,6 +50,33 @@ pub struct Checked {
     pub first_query: Timing,
     /// How many connections there can be.
     pub room: Room,
+}
+
+/// Why a run cannot write to a database: it keeps its tables in a schema of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unwritable {
+    /// The server is a standby.
+    Standby,
+    /// `default_transaction_read_only` is on.
+    ReadOnly,
+    /// The role may not create a schema in the database.
+    NoCreate,
+}
+
+impl Unwritable {
+    /// Says why, and what to do.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Standby => "it is a standby: name the primary",
+            Self::ReadOnly => {
+                "default_transaction_read_only is on, for the server, the database or this role"
+            }
+            Self::NoCreate => {
+                "this role may not create a schema in it: GRANT CREATE ON DATABASE … TO …"
+            }
+        }
+    }
 }
 
 /// A duration that was measured a few times.
@@ -205,7 +233,7 @@ pub async fn check(url: &DatabaseUrl) -> Result<Checked, CheckError> {
     Ok(Checked {
         room: room(&info, &session),
         version: info.version_text,
-        read_only: session.read_only,
+        unwritable: session.unwritable,
         ignored: url.ignored().to_vec(),
         tls: session.tls,
         connect: timing(connects),
@@ -269,7 +297,7 @@ async fn try_once(
 }
 
 struct Session {
-    read_only: Option<&'static str>,
+    unwritable: Option<Unwritable>,
     tls: Option<String>,
     role: Option<Share>,
     database: Option<Share>,
@@ -283,12 +311,13 @@ async fn session(admin: &mut Admin) -> Result<Session, AdminError> {
         .map_err(|_elapsed| AdminError::Deadline { what })?;
     let read = |row: sqlx::postgres::PgRow| -> Result<Session, sqlx::Error> {
         let tls: (Option<String>, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
-        let (standby, read_only): (bool, bool) = (row.try_get(6)?, row.try_get(7)?);
+        let (standby, read_only) = (row.try_get(6)?, row.try_get(7)?);
+        let may_create: bool = row.try_get(8)?;
         Ok(Session {
-            read_only: match (standby, read_only) {
-                (true, _) => Some("a standby"),
-                (false, true) => Some("default_transaction_read_only is on"),
-                (false, false) => None,
+            unwritable: match (standby, read_only) {
+                (true, _) => Some(Unwritable::Standby),
+                (false, true) => Some(Unwritable::ReadOnly),
+                (false, false) => (!may_create).then_some(Unwritable::NoCreate),
             },
             tls: tls.0.map(|version| match tls.1 {
                 Some(cipher) => format!("{version}, {cipher}"),

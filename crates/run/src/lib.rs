@@ -32,7 +32,9 @@ mod watch;
 
 pub use advice::write_advice;
 pub use blast::{RemoteConsent, check_blast_radius};
-pub use check::{CheckError, Checked, Room, Share, TRIES as CHECK_TRIES, Timing, check};
+pub use check::{
+    CheckError, Checked, Room, Share, TRIES as CHECK_TRIES, Timing, Unwritable, check,
+};
 pub use doctor::{Finding, FindingState, can_run, doctor};
 pub use error::{RunError, SlowStep, causes};
 pub use execute::{Finished, PostgresChoice, RunOptions, execute};

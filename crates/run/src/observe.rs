@@ -46,12 +46,15 @@ impl Observed {
         };
         let held = count(|status| *status == GuaranteeStatus::Held);
         let violated = count(|status| *status == GuaranteeStatus::Violated);
-        let others = self.guarantees.len() - held - violated;
-        let text = format!("{held} guarantees held, {violated} violated");
-        if others == 0 {
-            return text;
+        let nothing = count(|status| matches!(status, GuaranteeStatus::NothingToCheck(_)));
+        let others = self.guarantees.len() - held - violated - nothing;
+        let mut text = format!("{held} guarantees held, {violated} violated");
+        for (n, what) in [(others, "not judged"), (nothing, "with nothing to check")] {
+            if n > 0 {
+                text = format!("{text}, {n} {what}");
+            }
         }
-        format!("{text}, {others} not judged")
+        text
     }
 }
 

@@ -231,7 +231,8 @@ impl Scenario {
             fault.at = at;
         }
         let remark = format!(
-            "the fault schedule was scaled from the scenario's {} to this run's {}",
+            "the fault schedule was scaled from the scenario's {} to this run's {}: a recovery that \
+             takes longer than what is left of the load is not judged, and that is no pass",
             format_duration(self.load.duration),
             format_duration(duration),
         );

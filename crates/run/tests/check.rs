@@ -4,7 +4,7 @@
 
 use std::error::Error as _;
 
-use poolproof_run::{CheckError, DatabaseUrl, Share, check};
+use poolproof_run::{CheckError, DatabaseUrl, Share, Unwritable, check};
 use poolproof_testbed::{Admin, Cluster, LocalConfig};
 use sqlx::{ConnectOptions as _, Executor as _};
 
@@ -35,7 +35,7 @@ async fn a_server_tells_its_version_speed_and_room() {
     assert!(checked.version.starts_with("PostgreSQL "), "{checked:?}");
     assert!(checked.connect.median <= checked.connect.slowest);
     assert!(!checked.first_query.median.is_zero());
-    assert_eq!((checked.tls, checked.read_only), (None, None));
+    assert_eq!((checked.tls, checked.unwritable), (None, None));
     assert_eq!(
         (checked.room.max_connections, checked.room.reserved),
         (100, 3)
@@ -46,13 +46,19 @@ async fn a_server_tells_its_version_speed_and_room() {
     assert_eq!((checked.room.role, checked.room.database), (None, None));
 
     let connection = admin.connection().await.unwrap();
+    let limited = url(&cluster, "limited", "pw");
+    let checked = check(&limited).await.unwrap();
+    assert_eq!(checked.unwritable, Some(Unwritable::NoCreate));
+    let database = cluster.options().get_database().unwrap().to_owned();
+    let grant = format!("grant create on database {database} to limited");
+    let grant = sqlx::raw_sql(sqlx::AssertSqlSafe(grant));
+    connection.execute(grant).await.unwrap();
+    let checked = check(&limited).await.unwrap();
+    assert_eq!(checked.unwritable, None);
     let read_only = "alter role limited set default_transaction_read_only = on";
     connection.execute(read_only).await.unwrap();
-    let checked = check(&url(&cluster, "limited", "pw")).await.unwrap();
-    assert_eq!(
-        checked.read_only,
-        Some("default_transaction_read_only is on")
-    );
+    let checked = check(&limited).await.unwrap();
+    assert_eq!(checked.unwritable, Some(Unwritable::ReadOnly));
     let role = Share {
         limit: 4,
         in_use: 0,

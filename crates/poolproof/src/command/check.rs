@@ -16,7 +16,11 @@ pub(super) async fn check(url: &str) -> Result<u8, CommandError> {
         .await
         .map_err(CommandError::Check)?;
     output::print(&describe(&checked)).map_err(CommandError::Print)?;
-    Ok(exit::OK)
+    Ok(if checked.unwritable.is_none() {
+        exit::OK
+    } else {
+        exit::ENVIRONMENT
+    })
 }
 
 /// Reads a database URL, from the environment for `env`.
@@ -27,6 +31,9 @@ pub(super) fn database_url(text: &str) -> Result<DatabaseUrl, CommandError> {
             VarError::NotPresent => CommandError::NoUrl,
             VarError::NotUnicode(_) => CommandError::UrlNotText,
         })?;
+        if from_env.trim().is_empty() {
+            return Err(CommandError::EmptyUrl);
+        }
         &from_env
     } else {
         text
@@ -38,18 +45,24 @@ fn describe(checked: &Checked) -> String {
     let Checked {
         target,
         version,
-        read_only,
+        unwritable,
         ignored,
         tls,
         connect,
         first_query,
         room,
     } = checked;
-    let written = read_only.map_or(String::new(), |why| format!(", read only: {why}"));
+    let headline = match unwritable {
+        None => format!("✓ {target} can be used"),
+        Some(why) => format!(
+            "✗ {target} answers, but no run can write there\n  writing      {}",
+            why.text()
+        ),
+    };
     let tls = tls.as_deref().unwrap_or("off");
     let mut text = format!(
-        "✓ {target} can be used\n  \
-         server       {version}{written}\n  \
+        "{headline}\n  \
+         server       {version}\n  \
          TLS          {tls}\n  \
          connect      {}\n  \
          first query  {}\n  \
@@ -100,7 +113,7 @@ fn connections(room: &Room) -> String {
 
 #[cfg(test)]
 mod tests {
-    use poolproof_run::Share;
+    use poolproof_run::{Share, Unwritable};
 
     use super::*;
 
@@ -113,7 +126,7 @@ mod tests {
         let checked = Checked {
             target: "app@127.0.0.1:5432/shop".to_owned(),
             version: "PostgreSQL 15.18".to_owned(),
-            read_only: Some("a standby"),
+            unwritable: None,
             ignored: vec!["connect_timeout".to_owned(), "keepalives".to_owned()],
             tls: Some("TLSv1.3, TLS_AES_256_GCM_SHA384".to_owned()),
             connect: timing(4_210, 9_000),
@@ -127,6 +140,12 @@ mod tests {
             },
         };
         insta::assert_snapshot!("check", describe(&checked));
+        let unwritable = Some(Unwritable::NoCreate);
+        let checked = Checked {
+            unwritable,
+            ..checked
+        };
+        insta::assert_snapshot!("check_unwritable", describe(&checked));
     }
 
     #[test]

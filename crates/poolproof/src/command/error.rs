@@ -55,6 +55,8 @@ pub(crate) enum CommandError {
     Url(#[source] UrlError),
     #[error("{URL_VARIABLE} is not set")]
     NoUrl,
+    #[error("{URL_VARIABLE} is set, but empty")]
+    EmptyUrl,
     #[error("{URL_VARIABLE} is not valid text")]
     UrlNotText,
     #[error("{ops:.0} operations are more than a run can judge")]
@@ -109,6 +111,7 @@ impl CommandError {
             | Self::TwoToStandardOutput { .. }
             | Self::Url(_)
             | Self::NoUrl
+            | Self::EmptyUrl
             | Self::UrlNotText
             | Self::TooManyOps { .. }
             | Self::NoOps { .. }
@@ -156,7 +159,7 @@ impl CommandError {
             Self::Url(UrlError::NoScheme | UrlError::Scheme { .. }) => {
                 "such as postgres://user:password@127.0.0.1:5432/database".to_owned()
             }
-            Self::NoUrl => format!(
+            Self::NoUrl | Self::EmptyUrl => format!(
                 "set it, for example {URL_VARIABLE}=postgres://user:password@127.0.0.1:5432/db, \
                  or name a URL"
             ),

@@ -269,6 +269,7 @@ fn many_runs_make_one_document_with_a_suite_for_each() {
         judged(demo::failed(), 8),
         Attempt::NotRun {
             scenario: "quickstart".into(),
+            subject: "poolproof".to_owned(),
             seed: 9,
             reason: "no server".into(),
         },
@@ -280,9 +281,9 @@ fn many_runs_make_one_document_with_a_suite_for_each() {
     assert_eq!(
         names,
         [
-            "poolproof.quickstart.seed-7",
-            "poolproof.quickstart.seed-8",
-            "poolproof.quickstart.seed-9"
+            "poolproof.quickstart.poolproof.seed-7",
+            "poolproof.quickstart.planted:lies.seed-8",
+            "poolproof.quickstart.poolproof.seed-9"
         ]
     );
     // Servers tell cases apart by class and name.

@@ -30,6 +30,7 @@ fn some() -> Vec<Attempt> {
         judged(demo::invalid(), 11),
         Attempt::NotRun {
             scenario: "quickstart".into(),
+            subject: "poolproof".to_owned(),
             seed: 12,
             reason: "the scenario quickstart was not run: no Postgres".into(),
         },

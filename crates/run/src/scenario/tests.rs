@@ -346,7 +346,10 @@ fn a_shorter_run_scales_the_schedule_and_says_so() {
     );
     assert_eq!(
         remark.as_deref(),
-        Some("the fault schedule was scaled from the scenario's 20 s to this run's 10 s")
+        Some(
+            "the fault schedule was scaled from the scenario's 20 s to this run's 10 s: a recovery that \
+             takes longer than what is left of the load is not judged, and that is no pass"
+        )
     );
 }
 

@@ -34,6 +34,7 @@ pub(super) async fn one(
     signals: &mut Signals,
 ) -> Ended {
     let (scenario, seed) = (options.scenario.name.clone(), options.seed);
+    let subject = options.subject.to_string();
     let mut reporter = Reporter::for_stderr(args.quiet);
     let place = place.map_or_else(String::new, |place| format!("{place} · "));
     reporter.say(&format!(
@@ -57,6 +58,7 @@ pub(super) async fn one(
             let reason = with_causes(&error);
             let attempt = Attempt::NotRun {
                 scenario,
+                subject,
                 seed,
                 reason,
             };
@@ -66,6 +68,7 @@ pub(super) async fn one(
             let reason = "interrupted twice: stopped without a report".to_owned();
             let attempt = Attempt::NotRun {
                 scenario,
+                subject,
                 seed,
                 reason,
             };
@@ -127,8 +130,15 @@ fn present(
         }));
     }
     if unreported.is_none() {
-        let page = finished.dir.join("report.html");
-        reporter.say(&format!("  report     {}", page.display()));
+        let line = format!(
+            "  report     {}",
+            finished.dir.join("report.html").display()
+        );
+        match reporter {
+            // Whoever wants silence still wants to know where it says why this is no pass.
+            Reporter::Quiet if finished.exit_code != exit::OK => output::tell(&format!("{line}\n")),
+            reporter => reporter.say(&line),
+        }
     }
     problems.extend(unreported);
     problems.iter().fold(finished.exit_code, |code, problem| {
