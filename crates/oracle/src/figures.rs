@@ -1,6 +1,7 @@
 //! How figures are written in summaries and evidence.
 
 use std::fmt;
+use std::time::Duration;
 
 /// A whole number with a comma between groups of three digits.
 pub(crate) struct Grouped(i128);
@@ -41,6 +42,30 @@ impl fmt::Display for Seconds {
         } else {
             write!(f, "{whole}.{micros:06} s")
         }
+    }
+}
+
+/// Writes a duration for people: `250 ms`, `1.5 s`, `20 s`, `2 min`.
+#[must_use]
+pub fn format_duration(duration: Duration) -> String {
+    let micros = duration.as_micros();
+    if micros == 0 {
+        return "0 s".to_owned();
+    }
+    let (divisor, unit) = match micros {
+        0..1_000 => (1, "µs"),
+        1_000..1_000_000 => (1_000, "ms"),
+        1_000_000..120_000_000 => (1_000_000, "s"),
+        _ => (60_000_000, "min"),
+    };
+    let whole = micros / divisor;
+    let thousandths = micros % divisor * 1_000 / divisor;
+    let decimals = format!("{thousandths:03}");
+    let decimals = decimals.trim_end_matches('0');
+    if decimals.is_empty() {
+        format!("{whole} {unit}")
+    } else {
+        format!("{whole}.{decimals} {unit}")
     }
 }
 

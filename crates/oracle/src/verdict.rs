@@ -125,19 +125,6 @@ pub enum Verdict {
     Invalid,
 }
 
-impl Verdict {
-    /// Returns the exit code that stands for it.
-    #[must_use]
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Pass => 0,
-            Self::Fail => 1,
-            Self::Inconclusive => 4,
-            Self::Invalid => 5,
-        }
-    }
-}
-
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

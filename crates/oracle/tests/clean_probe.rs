@@ -2,7 +2,7 @@
 
 use poolproof_oracle::{
     CLEAN_PROBE_SQL, Effect, Ending, Guarantee, GuaranteeResult, GuaranteeStatus, Limits,
-    Observations, OpRecord, Outcome, judge,
+    Observations, OpRecord, Outcome, guarantees,
 };
 use poolproof_testbed::{Cluster, LocalConfig};
 use sqlx::postgres::PgConnectOptions;
@@ -86,7 +86,7 @@ fn judge_answer(untouched: &str, answer: &str) -> GuaranteeResult {
         })
         .collect();
     let nothing = || "not part of this test".to_owned();
-    let results = judge(&Observations {
+    let results = guarantees(&Observations {
         limits: Limits {
             pool_timeout_us: 0,
             pool_max: None,

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use poolproof_oracle::{
     BackendRow, BankSnapshot, CapacityProbe, Effect, Ending, ErrorCategory, Guarantee,
     GuaranteeStatus, Limits, Observations, OpError, OpRecord, Outcome, PoolView, Sample,
-    ServerView, Store, Verdict, commits_in_doubt, counts, judge, verdict,
+    ServerView, Store, Verdict, commits_in_doubt, counts, guarantees, verdict,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -510,7 +510,7 @@ const BREAKAGES: [Breakage; 25] = [
 ];
 
 fn violated(world: &World) -> Vec<Guarantee> {
-    judge(&world.observations())
+    guarantees(&world.observations())
         .into_iter()
         .filter(|result| result.status == GuaranteeStatus::Violated)
         .map(|result| result.guarantee)
@@ -520,7 +520,7 @@ fn violated(world: &World) -> Vec<Guarantee> {
 proptest! {
     #[test]
     fn a_world_that_follows_from_its_history_keeps_every_guarantee(world in worlds()) {
-        let results = judge(&world.observations());
+        let results = guarantees(&world.observations());
         for result in &results {
             prop_assert_eq!(&result.status, &GuaranteeStatus::Held, "{:?}", result);
             prop_assert!(result.checked > 0);

@@ -1,4 +1,7 @@
-//! Exit codes.
+//! Exit codes. Nothing else in the workspace knows them.
+
+use poolproof_report::{CutShort, Verdict};
+use poolproof_run::RunError;
 
 /// Everything that could be judged was good.
 pub(crate) const OK: u8 = 0;
@@ -37,6 +40,43 @@ const ORDER: [u8; 7] = [
     INTERRUPTED,
 ];
 
+/// Returns the code of a run that took place: that of its verdict, but that of an interrupt for one that
+/// was interrupted, and that of the environment for one without a violation whose server was lost.
+pub(crate) fn of(verdict: Verdict, cut_short: Option<CutShort>) -> u8 {
+    match (cut_short, verdict) {
+        (Some(CutShort::Interrupted), _) => INTERRUPTED,
+        (_, Verdict::Fail) => FAILED,
+        (Some(CutShort::ServerLost), _) => ENVIRONMENT,
+        (None, Verdict::Pass) => OK,
+        (None, Verdict::Inconclusive) => INCONCLUSIVE,
+        (None, Verdict::Invalid) => INVALID,
+    }
+}
+
+/// Returns the code of a run that did not take place.
+pub(crate) fn of_error(error: &RunError) -> u8 {
+    match error {
+        RunError::NotLoopback { .. }
+        | RunError::WrongConfirmation { .. }
+        | RunError::NotTcp { .. }
+        | RunError::Schedule(_)
+        | RunError::Scenario(_)
+        | RunError::Unfit { .. } => USAGE,
+        RunError::Start(_)
+        | RunError::Connect { .. }
+        | RunError::Prepare { .. }
+        | RunError::Elsewhere { .. }
+        | RunError::NotKept { .. }
+        | RunError::Proxy(_)
+        | RunError::NoRoom { .. }
+        | RunError::Subject { .. }
+        | RunError::Report { .. }
+        | RunError::Unreported { .. }
+        | RunError::Slow { .. } => ENVIRONMENT,
+        RunError::Interrupted => INTERRUPTED,
+    }
+}
+
 /// Returns the worse of two codes.
 pub(crate) fn worse(a: u8, b: u8) -> u8 {
     let rank = |code| ORDER.iter().position(|known| *known == code);
@@ -56,6 +96,23 @@ mod tests {
     fn a_violated_guarantee_is_worse_than_an_invalid_run() {
         assert_eq!(worse(INVALID, FAILED), FAILED);
         assert_eq!(worse(FAILED, INVALID), FAILED);
+    }
+
+    #[test]
+    fn a_run_ends_with_what_ended_it_unless_something_broke_before() {
+        let (user, server) = (Some(CutShort::Interrupted), Some(CutShort::ServerLost));
+        for (verdict, cut_short, code) in [
+            (Verdict::Pass, None, OK),
+            (Verdict::Fail, None, FAILED),
+            (Verdict::Inconclusive, None, INCONCLUSIVE),
+            (Verdict::Invalid, None, INVALID),
+            (Verdict::Inconclusive, user, INTERRUPTED),
+            (Verdict::Inconclusive, server, ENVIRONMENT),
+            (Verdict::Fail, server, FAILED),
+            (Verdict::Fail, user, INTERRUPTED),
+        ] {
+            assert_eq!(of(verdict, cut_short), code, "{verdict} {cut_short:?}");
+        }
     }
 
     #[test]

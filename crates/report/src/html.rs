@@ -229,5 +229,8 @@ fn exit_code(record: &Record) -> String {
         (None, Verdict::Inconclusive) => "something could not be judged",
         (None, Verdict::Invalid) => "the run cannot be trusted",
     };
-    format!("{}: {meaning}", record.exit_code())
+    match record.run.exit_code {
+        Some(code) => format!("{code}: {meaning}"),
+        None => meaning.to_owned(),
+    }
 }

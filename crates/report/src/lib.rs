@@ -20,10 +20,10 @@ pub use html::html;
 pub use json::{ReadError, json, parse, schema};
 pub use junit::junit;
 pub use markdown::markdown;
+pub use poolproof_oracle::{CutShort, ObjectiveResult, Verdict};
 pub use record::{
-    Bucket, Connections, CutShort, Environment, ErrorCount, FaultReport, HistogramRecord,
-    Latencies, LoadInfo, ObjectiveResult, PhaseSpan, PoolSettings, Record, RunInfo, SCHEMA_ID,
-    SubjectRecord, Tool,
+    Bucket, Connections, Environment, ErrorCount, FaultReport, HistogramRecord, Latencies,
+    LoadInfo, PhaseSpan, PoolSettings, Record, RunInfo, SCHEMA_ID, SubjectRecord, Tool,
 };
 pub use terminal::{Color, TerminalStyle, terminal};
 pub use timeline::timeline;

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use poolproof_oracle::{
-    CommitInDoubt, FaultEvent, GuaranteeResult, GuaranteeStatus, OpCounts, Sample, Verdict,
+    CommitInDoubt, CutShort, FaultEvent, GuaranteeResult, ObjectiveResult, OpCounts, Sample,
+    Verdict,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -63,32 +64,6 @@ pub struct Record {
     pub timeline: Vec<Bucket>,
 }
 
-impl Record {
-    /// Returns the exit code of the run: that of its verdict, but 130 for one that was interrupted,
-    /// and 3 for one without a violation whose server was lost.
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
-        match (self.run.cut_short, self.verdict) {
-            (Some(CutShort::Interrupted), _) => 130,
-            (
-                Some(CutShort::ServerLost),
-                Verdict::Pass | Verdict::Inconclusive | Verdict::Invalid,
-            ) => 3,
-            (_, verdict) => verdict.exit_code(),
-        }
-    }
-}
-
-/// What ended a run before its time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum CutShort {
-    /// The user.
-    Interrupted,
-    /// The server died, or answered no more.
-    ServerLost,
-}
-
 /// What produced a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tool {
@@ -120,6 +95,9 @@ pub struct RunInfo {
     /// What ended it early, where that is known.
     #[serde(default)]
     pub cut_short: Option<CutShort>,
+    /// What the program that made the record exits with for this run; none where nobody said.
+    #[serde(default)]
+    pub exit_code: Option<u8>,
     /// The one command that replays the run.
     pub replay: String,
     /// SHA-256 over the list of operations (arrival, content, ending), in hexadecimal.
@@ -195,18 +173,6 @@ pub struct PhaseSpan {
     pub start_us: i64,
     /// When it ended.
     pub end_us: i64,
-}
-
-/// A numeric target and what was measured.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ObjectiveResult {
-    /// Its name in the scenario, such as `recovery`.
-    pub name: String,
-    /// The target and the measurement, in one phrase.
-    pub summary: String,
-    /// The result, in the words of guarantees.
-    #[serde(flatten)]
-    pub status: GuaranteeStatus,
 }
 
 /// A fault and its consequences.

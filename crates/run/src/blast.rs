@@ -2,7 +2,7 @@
 
 use poolproof_pool::DatabaseUrl;
 
-use crate::{RunError, stage};
+use crate::{RunError, bench};
 
 /// What the user said about a database that is not on this machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct RemoteConsent {
 /// [`RunError::WrongConfirmation`] when consent is missing or names another database.
 pub fn check_blast_radius(url: &DatabaseUrl, consent: &RemoteConsent) -> Result<(), RunError> {
     let host = url.host().to_owned();
-    let database = stage::database_of(&url.options());
+    let database = bench::database_of(&url.options());
     if host.starts_with('/') {
         return Err(RunError::NotTcp { host });
     }

@@ -4,21 +4,20 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use poolproof_load::{Finished, Gauges, Running, WeightedWorkload, Workload};
-use poolproof_oracle::{FaultEvent, GRACE_US, OpCounts, OpRecord, Stall, counts};
-use poolproof_report::CutShort;
+use poolproof_oracle::{CutShort, FaultEvent, GRACE_US, OpCounts, OpRecord, Stall, counts};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::claim::reconnected;
 use crate::error::chain;
-use crate::execute::Run;
 use crate::inject::{self, Aim};
 use crate::interrupt::{Interrupt, InterruptTrigger};
 use crate::namespace::BankReader;
 use crate::progress::{Progress, ProgressSink, Tick};
 use crate::pulse;
 use crate::stage::{PROXY, Stage};
+use crate::trial::Planned;
 use crate::watch::{Seen, Watch};
 
 /// How long quiescence is waited for.
@@ -48,26 +47,32 @@ pub(crate) struct Loaded {
 }
 
 /// Offers the load, injects the faults, heals them, and waits until nothing is in flight.
-pub(crate) async fn drive(run: &Run, stage: &Stage, progress: &mut ProgressSink<'_>) -> Loaded {
+pub(crate) async fn drive(
+    trial: &Planned,
+    stage: &Stage<'_>,
+    progress: &mut ProgressSink<'_>,
+    interrupt: &Interrupt,
+) -> Loaded {
     let mut notes = Vec::new();
     let mut seen = Seen::default();
-    let bank = bank_reader(run, stage, &mut seen).await;
+    let bank = bank_reader(trial, stage, &mut seen).await;
     let origin = Instant::now();
     let started_at = Timestamp::now();
     let (quiet, ended) = Interrupt::new();
     let mut beating = JoinSet::new();
     beating.spawn(pulse::stalls(origin, ended));
-    let running = poolproof_load::start(stage.subject.clone(), run.schedule.clone(), origin);
+    let running = poolproof_load::start(stage.subject.clone(), trial.schedule.clone(), origin);
     let (aim, end_faults, heard) = aim(stage, &running, origin);
-    let faults = inject::start(&aim, &run.options.scenario.faults);
+    let faults = inject::start(&aim, &trial.trial.scenario.faults);
     let mut watch = Watch {
         subject: stage.subject.clone(),
         aim,
         bank,
     };
     let mut scene = Scene {
-        run,
+        trial,
         stage,
+        interrupt,
         origin,
         heard,
         progress,
@@ -84,7 +89,7 @@ pub(crate) async fn drive(run: &Run, stage: &Stage, progress: &mut ProgressSink<
         never = watch.run(&mut seen) => match never {},
     };
     let finished = tokio::select! {
-        finished = running.finish(wait(run, cut_short)) => finished,
+        finished = running.finish(wait(trial, cut_short)) => finished,
         never = watch.run(&mut seen) => match never {},
     };
     quiet.trigger();
@@ -109,20 +114,22 @@ pub(crate) async fn drive(run: &Run, stage: &Stage, progress: &mut ProgressSink<
 
 /// Returns how long the ops in flight are waited for: until each of them has had to end, unless the
 /// load was cut short.
-fn wait(run: &Run, cut_short: Option<CutShort>) -> Duration {
+fn wait(trial: &Planned, cut_short: Option<CutShort>) -> Duration {
     match cut_short {
         Some(_) => HURRIED,
-        None => QUIESCENCE.max(run.spec.deadline + 2 * Duration::from_micros(GRACE_US)),
+        None => {
+            QUIESCENCE.max(trial.trial.scenario.load.deadline + 2 * Duration::from_micros(GRACE_US))
+        }
     }
 }
 
 /// Connects the reader of the bank's total, where there is a bank.
-async fn bank_reader(run: &Run, stage: &Stage, seen: &mut Seen) -> Option<BankReader> {
+async fn bank_reader(trial: &Planned, stage: &Stage<'_>, seen: &mut Seen) -> Option<BankReader> {
     let banked = |weighted: &WeightedWorkload| matches!(weighted.workload, Workload::Bank { .. });
-    if !run.spec.workloads.iter().any(banked) {
+    if !trial.trial.scenario.load.workloads.iter().any(banked) {
         return None;
     }
-    match BankReader::connect(&stage.direct, &stage.schema).await {
+    match BankReader::connect(&stage.bench.direct, &stage.schema).await {
         Ok(reader) => Some(reader),
         Err(error) => {
             let problem = chain(&error);
@@ -135,7 +142,7 @@ async fn bank_reader(run: &Run, stage: &Stage, seen: &mut Seen) -> Option<BankRe
 /// Aims the faults at the stage; what they say comes out of the receiver, and they end with the
 /// trigger.
 fn aim(
-    stage: &Stage,
+    stage: &Stage<'_>,
     running: &Running,
     origin: Instant,
 ) -> (Aim, InterruptTrigger, mpsc::UnboundedReceiver<Progress>) {
@@ -144,7 +151,7 @@ fn aim(
     let aim = Aim {
         proxies: stage.proxies.clone(),
         proxy: PROXY.to_owned(),
-        direct: stage.direct.clone(),
+        direct: stage.bench.direct.clone(),
         application_name: stage.application_name.clone(),
         gauges: running.gauges(),
         origin,
@@ -156,8 +163,9 @@ fn aim(
 
 /// The load as the user sees it.
 struct Scene<'a, 'p> {
-    run: &'a Run,
-    stage: &'a Stage,
+    trial: &'a Planned,
+    stage: &'a Stage<'a>,
+    interrupt: &'a Interrupt,
     origin: Instant,
     heard: mpsc::UnboundedReceiver<Progress>,
     progress: &'a mut ProgressSink<'p>,
@@ -166,7 +174,7 @@ struct Scene<'a, 'p> {
 impl Scene<'_, '_> {
     /// Tells how the load goes on until the last arrival, and why it ended early if it did.
     async fn offer(&mut self, running: &Running) -> Option<CutShort> {
-        let spec = &self.run.spec;
+        let spec = &self.trial.trial.scenario.load;
         (self.progress)(Progress::PhaseStarted {
             name: "load".to_owned(),
             detail: format!(
@@ -183,10 +191,10 @@ impl Scene<'_, '_> {
             tokio::select! {
                 // The load lasts as long as was asked, also when its last arrival came earlier.
                 () = tokio::time::sleep_until(end) => break None,
-                () = self.run.interrupt.triggered() => break Some(CutShort::Interrupted),
+                () = self.interrupt.triggered() => break Some(CutShort::Interrupted),
                 Some(news) = self.heard.recv() => (self.progress)(news),
                 _ = ticks.tick() => {
-                    if self.stage.server_is_gone() {
+                    if self.stage.bench.is_gone() {
                         break Some(CutShort::ServerLost);
                     }
                     let tick = self.tick(&gauges);
@@ -203,7 +211,7 @@ impl Scene<'_, '_> {
         cut_short: Option<CutShort>,
         notes: &mut Vec<String>,
     ) -> Vec<FaultEvent> {
-        let plans = &self.run.options.scenario.faults;
+        let plans = &self.trial.trial.scenario.faults;
         let mut events: Vec<Option<FaultEvent>> = vec![None; plans.len()];
         while let Some(joined) = faults.join_next().await {
             match joined {
@@ -261,7 +269,7 @@ impl Scene<'_, '_> {
     fn tick(&self, gauges: &Gauges) -> Tick {
         Tick {
             at: self.origin.elapsed(),
-            duration: self.run.spec.duration,
+            duration: self.trial.trial.scenario.load.duration,
             started: gauges.started(),
             ok: gauges.ok(),
             fail: gauges.fail(),

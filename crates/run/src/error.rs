@@ -62,7 +62,7 @@ pub enum RunError {
     /// The server has fewer connections left than the pool and the run need.
     #[error(
         "there are {} connections left, and the pool may open {pool_max}, the run itself {own}",
-        .room.usable(), own = crate::stage::OWN_CONNECTIONS
+        .room.usable(), own = crate::bench::OWN_CONNECTIONS
     )]
     NoRoom {
         /// How many connections this role can have, and why not more.
@@ -187,31 +187,6 @@ impl RunError {
         match self {
             Self::Unreported { finished, .. } => finished.take().map(|finished| *finished),
             _ => None,
-        }
-    }
-
-    /// Returns the exit code that stands for it.
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::NotLoopback { .. }
-            | Self::WrongConfirmation { .. }
-            | Self::NotTcp { .. }
-            | Self::Schedule(_)
-            | Self::Scenario(_)
-            | Self::Unfit { .. } => 2,
-            Self::Start(_)
-            | Self::Connect { .. }
-            | Self::Prepare { .. }
-            | Self::Elsewhere { .. }
-            | Self::NotKept { .. }
-            | Self::Proxy(_)
-            | Self::NoRoom { .. }
-            | Self::Subject { .. }
-            | Self::Report { .. }
-            | Self::Unreported { .. }
-            | Self::Slow { .. } => 3,
-            Self::Interrupted => 130,
         }
     }
 

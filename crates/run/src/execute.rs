@@ -1,26 +1,24 @@
-//! One run from its options to its record: set up, load and break, heal, wait, judge, write.
+//! One run from its options to its reports: a bench for one trial, its judgement, a folder.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use jiff::Timestamp;
-use poolproof_load::{LoadSpec, Schedule, Workload};
+use poolproof_oracle::{CutShort, Verdict};
 use poolproof_pool::DatabaseUrl;
 use poolproof_report::Record;
 use poolproof_subjects::SubjectKind;
 use tokio::time::Instant;
 
 use crate::RunError;
-use crate::assemble::assemble;
+use crate::bench::Bench;
 use crate::blast::RemoteConsent;
-use crate::drive::drive;
 use crate::error::chain;
+use crate::folder::{HISTORY_SCHEMA, HistoryHeader, RunFolder, Unwritten};
 use crate::interrupt::Interrupt;
-use crate::observe::observe;
-use crate::output::{HISTORY_SCHEMA, HistoryHeader, RunFolder, Unwritten};
 use crate::progress::ProgressSink;
+use crate::record::Asked;
 use crate::scenario::Scenario;
-use crate::stage::{Stage, phase};
+use crate::trial::{Planned, Trial};
 
 /// Which server a run is aimed at.
 #[derive(Debug, Clone)]
@@ -50,6 +48,8 @@ pub struct RunOptions {
     pub replay: String,
     /// Remarks for the report that were made before the run, such as a scaled schedule.
     pub notes: Vec<String>,
+    /// Which code the program will end with for what the run came to: the report names it.
+    pub exit_code: fn(Verdict, Option<CutShort>) -> u8,
 }
 
 /// What came of a run.
@@ -59,11 +59,9 @@ pub struct Finished {
     pub record: Record,
     /// The folder with the reports.
     pub dir: PathBuf,
-    /// The exit code: see [`Record::exit_code`].
-    pub exit_code: u8,
 }
 
-/// Runs a scenario and judges it.
+/// Runs a scenario, judges it and reports.
 ///
 /// Everything that it starts is stopped and removed before it returns. An interrupt during the
 /// load still yields a record, marked partial. One during the set-up returns at once, and leaves
@@ -81,25 +79,29 @@ pub async fn execute(
     progress: &mut ProgressSink<'_>,
     interrupt: Interrupt,
 ) -> Result<Finished, RunError> {
-    let run = Run::plan(options, interrupt)?;
+    let began = Instant::now();
+    let trial = Trial {
+        scenario: options.scenario.clone(),
+        subject: options.subject,
+        seed: options.seed,
+    };
+    let trial = trial.plan()?;
+    let folder = RunFolder::create(&options, Timestamp::now())?;
+    let asked = Asked {
+        replay: options.replay.clone(),
+        notes: options.notes.clone(),
+        began,
+        exit_code: options.exit_code,
+    };
+    let run = Run {
+        options,
+        trial,
+        asked,
+        folder,
+    };
     // On the heap: the whole run is one future.
-    match Box::pin(run.perform(progress)).await {
-        Ok(judged) => {
-            let reported = run.folder.write_reports(&judged.record);
-            let finished = Finished {
-                exit_code: judged.record.exit_code(),
-                record: judged.record,
-                dir: run.folder.path().to_owned(),
-            };
-            match judged.history.and(reported) {
-                Ok(()) => Ok(finished),
-                Err(Unwritten { path, source }) => Err(RunError::Unreported {
-                    path,
-                    source,
-                    finished: Some(Box::new(finished)),
-                }),
-            }
-        }
+    match Box::pin(run.perform(progress, &interrupt)).await {
+        Ok((record, history)) => run.report(record, history),
         // What was written before the disk was full stays.
         Err(error @ (RunError::Report { .. } | RunError::Unreported { .. })) => Err(error),
         Err(error) => {
@@ -112,127 +114,87 @@ pub async fn execute(
     }
 }
 
-/// One run: what was asked, and what follows from it before anything is started.
-pub(crate) struct Run {
-    pub(crate) id: String,
-    pub(crate) options: RunOptions,
-    pub(crate) interrupt: Interrupt,
-    pub(crate) spec: LoadSpec,
-    pub(crate) schedule: Arc<Schedule>,
-    pub(crate) schedule_sha256: String,
-    pub(crate) began: Instant,
+/// One run, and where it reports.
+struct Run {
+    options: RunOptions,
+    trial: Planned,
+    asked: Asked,
     folder: RunFolder,
 }
 
-/// A run that was judged.
-struct Judged {
-    record: Record,
-    /// Whether the history could be written: a full disk is no reason to give no verdict.
-    history: Result<(), Unwritten>,
-}
+/// Whether the history could be written: a full disk is no reason to give no verdict.
+type History = Result<(), Unwritten>;
 
 impl Run {
-    pub(crate) fn plan(options: RunOptions, interrupt: Interrupt) -> Result<Self, RunError> {
-        let began = Instant::now();
-        let spec = options.scenario.load.clone();
-        let pool = &options.scenario.pool;
-        let fit = options
-            .subject
-            .check_size(pool.pool_size, pool.max_overflow);
-        fit.map_err(|source| RunError::Unfit {
-            subject: options.subject.to_string(),
-            source,
-        })?;
-        let schedule = Schedule::generate(&spec, options.seed)?;
-        let now = Timestamp::now();
-        let folder = RunFolder::create(&options, now)?;
-        Ok(Self {
-            id: run_id(now),
-            interrupt,
-            spec,
-            schedule_sha256: schedule.sha256(),
-            schedule: Arc::new(schedule),
-            began,
-            folder,
-            options,
-        })
-    }
-
-    /// Sets the stage, judges on it, and takes it down whatever came of it.
-    async fn perform(&self, progress: &mut ProgressSink<'_>) -> Result<Judged, RunError> {
-        let mut stage = Stage::set_up(self, progress).await?;
-        let judged = self.judge(&mut stage, progress).await;
-        // On the heap: it drops the schema over a connection that may have to be opened again.
-        let taken_down = Box::pin(async {
-            let problems = stage.teardown().await;
-            let detail = if problems.is_empty() {
-                "nothing left".to_owned()
-            } else {
-                problems.join("; ")
-            };
-            Ok((problems, detail))
-        });
-        let what = "close, stop and remove everything";
-        let problems = phase(progress, "stop", what, taken_down).await?;
-        let mut judged = judged?;
-        judged.record.run.notes.extend(problems);
-        Ok(judged)
-    }
-
-    async fn judge(
+    /// Brings up the bench, does the trial, and takes the bench down whatever came of it.
+    async fn perform(
         &self,
-        stage: &mut Stage,
         progress: &mut ProgressSink<'_>,
-    ) -> Result<Judged, RunError> {
+        interrupt: &Interrupt,
+    ) -> Result<(Record, History), RunError> {
+        let Self { options, trial, .. } = self;
+        let bench = Bench::start(
+            &options.postgres,
+            &options.remote,
+            &options.scenario,
+            trial.id(),
+            progress,
+            interrupt,
+        );
+        let bench = bench.await?;
+        let measured = self.measure(&bench, progress, interrupt).await;
+        let problems = bench.stop(progress).await;
+        let (mut record, history) = measured?;
+        record.run.notes.extend(problems);
+        Ok((record, history))
+    }
+
+    async fn measure(
+        &self,
+        bench: &Bench,
+        progress: &mut ProgressSink<'_>,
+        interrupt: &Interrupt,
+    ) -> Result<(Record, History), RunError> {
+        let (trial, options) = (&self.trial, &self.options);
         self.folder.begin_history(&HistoryHeader {
             schema: HISTORY_SCHEMA,
-            run: &self.id,
-            scenario: &self.options.scenario.name,
-            subject: &self.options.subject.to_string(),
-            seed: self.options.seed,
-            schedule_sha256: &self.schedule_sha256,
+            run: trial.id(),
+            scenario: &options.scenario.name,
+            subject: &options.subject.to_string(),
+            seed: options.seed,
+            schedule_sha256: &trial.schedule_sha256,
         })?;
-        let loaded = stage.keeping(async |stage| drive(self, stage, progress).await);
-        let loaded = Box::pin(loaded).await;
-        let history =
-            self.folder
-                .append_history(&loaded.records, &loaded.faults, &loaded.seen.samples);
-        let observed = phase(
-            progress,
-            "judge",
-            "look at pool, server and tables",
-            async {
-                let observed = observe(self, stage, &loaded).await;
-                let detail = observed.describe();
-                Ok((observed, detail))
-            },
-        )
-        .await?;
-        let mut record = assemble(self, stage, &loaded, observed);
-        record.run.notes.extend(self.keep_server_log(stage));
-        Ok(Judged { record, history })
+        let mut evidence = bench.run(trial, progress, interrupt).await?;
+        let loaded = &evidence.loaded;
+        let samples = &loaded.seen.samples;
+        let history = self
+            .folder
+            .append_history(&loaded.records, &loaded.faults, samples);
+        evidence.notes.extend(self.keep_server_log(bench));
+        let record = evidence.record(evidence.judge(), &self.asked);
+        Ok((record, history))
     }
 
     /// Keeps the log of a local server that died, and returns what went wrong with that.
-    fn keep_server_log(&self, stage: &Stage) -> Option<String> {
-        let cluster = stage.cluster.as_ref()?;
-        cluster.exit_status()?;
-        let kept = self.folder.keep_server_log(&cluster.log_file());
+    fn keep_server_log(&self, bench: &Bench) -> Option<String> {
+        let kept = self.folder.keep_server_log(&bench.log_of_death()?);
         kept.err()
             .map(|error| format!("the server's log could not be kept: {error}"))
     }
 
-    pub(crate) fn workloads(&self) -> Vec<Workload> {
-        self.spec
-            .workloads
-            .iter()
-            .map(|weighted| weighted.workload)
-            .collect()
+    fn report(&self, record: Record, history: History) -> Result<Finished, RunError> {
+        let reported = self.folder.write_reports(&record);
+        let finished = Finished {
+            record,
+            dir: self.folder.path().to_owned(),
+        };
+        match history.and(reported) {
+            Ok(()) => Ok(finished),
+            Err(Unwritten { path, source }) => Err(RunError::Unreported {
+                path,
+                source,
+                finished: Some(Box::new(finished)),
+            }),
+        }
     }
-}
-
-/// Returns an id that no other run on this server shares: time and process, in hexadecimal.
-fn run_id(now: Timestamp) -> String {
-    let micros = now.as_microsecond().unsigned_abs() & 0xff_ffff_ffff;
-    format!("{micros:010x}{:06x}", std::process::id() & 0xff_ffff)
 }

@@ -2,6 +2,8 @@
 
 use tokio::sync::watch;
 
+use crate::RunError;
+
 /// Pulls the emergency brake of a run. Dropping it pulls nothing.
 #[derive(Debug, Clone)]
 pub struct InterruptTrigger(watch::Sender<bool>);
@@ -39,6 +41,17 @@ impl Interrupt {
         let mut receiver = self.0.clone();
         if receiver.wait_for(|pulled| *pulled).await.is_err() {
             std::future::pending::<()>().await;
+        }
+    }
+
+    /// Does `work`, or gives it up once the trigger was pulled.
+    pub(crate) async fn or<T>(
+        &self,
+        work: impl Future<Output = Result<T, RunError>>,
+    ) -> Result<T, RunError> {
+        tokio::select! {
+            done = work => done,
+            () = self.triggered() => Err(RunError::Interrupted),
         }
     }
 }

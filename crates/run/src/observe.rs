@@ -2,59 +2,50 @@
 
 use std::time::Duration;
 
-use poolproof_load::Workload;
-use poolproof_oracle::{
-    BackendRow, CapacityProbe, GuaranteeResult, GuaranteeStatus, Limits, Observations, PoolView,
-    ServerView, Store,
-};
-use poolproof_report::CutShort;
+use poolproof_oracle::{BackendRow, CapacityProbe, CutShort, PoolView, ServerView, Store};
 use poolproof_testbed::{Admin, AdminError};
 use tokio::time::Instant;
 
 use crate::claim::ClaimError;
 use crate::drive::{Loaded, QUIESCENCE};
-use crate::execute::Run;
 use crate::namespace::Namespace;
 use crate::stage::{PROXY, Stage};
-use crate::time::micros;
+use crate::trial::Planned;
 
 /// How long a pool and its server may take to come to rest after the last op.
 const REST: Duration = QUIESCENCE;
 /// How often they are looked at until then.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What was seen, and what follows from it.
+/// What was seen. A part whose look failed carries the reason.
 pub(crate) struct Observed {
-    pub(crate) guarantees: Vec<GuaranteeResult>,
+    pub(crate) pool: PoolView,
+    pub(crate) server: Result<ServerView, String>,
+    pub(crate) capacity: Result<CapacityProbe, String>,
     pub(crate) store: Result<Store, String>,
     /// Whether the server did not answer any more.
     pub(crate) server_lost: bool,
     /// Whether the fault proxy let everything through again; else what is the matter with it.
     pub(crate) proxy: Result<(), String>,
-    /// What the reader should know about the run's own connections.
+    /// What the reader should know about the trial's own connections.
     pub(crate) notes: Vec<String>,
 }
 
 impl Observed {
-    /// Returns how the guarantees came out, in one phrase.
+    /// Says in one phrase what could not be seen.
     pub(crate) fn describe(&self) -> String {
-        let count = |wanted: fn(&GuaranteeStatus) -> bool| {
-            self.guarantees
-                .iter()
-                .filter(|result| wanted(&result.status))
-                .count()
-        };
-        let held = count(|status| *status == GuaranteeStatus::Held);
-        let violated = count(|status| *status == GuaranteeStatus::Violated);
-        let nothing = count(|status| matches!(status, GuaranteeStatus::NothingToCheck(_)));
-        let others = self.guarantees.len() - held - violated - nothing;
-        let mut text = format!("{held} guarantees held, {violated} violated");
-        for (n, what) in [(others, "not judged"), (nothing, "with nothing to check")] {
-            if n > 0 {
-                text = format!("{text}, {n} {what}");
-            }
+        let unseen = [
+            ("the server", self.server.is_err()),
+            ("the capacity", self.capacity.is_err()),
+            ("the tables", self.store.is_err()),
+            ("the fault proxy", self.proxy.is_err()),
+        ];
+        let unseen: Vec<_> = unseen.into_iter().filter(|(_, failed)| *failed).collect();
+        if unseen.is_empty() {
+            return "all seen".to_owned();
         }
-        text
+        let names: Vec<_> = unseen.into_iter().map(|(name, _)| name).collect();
+        format!("not seen: {}", names.join(", "))
     }
 }
 
@@ -88,10 +79,9 @@ impl From<AdminError> for LookError {
     }
 }
 
-/// Waits until the pool is at rest, looks at everything, and judges.
-pub(crate) async fn observe(run: &Run, stage: &mut Stage, loaded: &Loaded) -> Observed {
-    let lost =
-        matches!(loaded.cut_short, Some((CutShort::ServerLost, _))) || stage.server_is_gone();
+/// Waits until the pool is at rest, and looks at everything.
+pub(crate) async fn observe(trial: &Planned, stage: &mut Stage<'_>, loaded: &Loaded) -> Observed {
+    let lost = matches!(loaded.cut_short, Some((CutShort::ServerLost, _))) || stage.bench.is_gone();
     let until = Instant::now() + REST;
     let pool = pool_at_rest(stage, until).await;
     let server = if lost {
@@ -102,7 +92,7 @@ pub(crate) async fn observe(run: &Run, stage: &mut Stage, loaded: &Loaded) -> Ob
     let store = if lost {
         Err(gone())
     } else {
-        read_tables(run, stage).await
+        read_tables(trial, stage).await
     };
     let unreachable = |error: Option<&LookError>| matches!(error, Some(LookError::Unreachable(_)));
     let server_lost =
@@ -113,61 +103,21 @@ pub(crate) async fn observe(run: &Run, stage: &mut Stage, loaded: &Loaded) -> Ob
         _ if server_lost => Err(gone().text()),
         (Err(LookError::Refused(reason) | LookError::Unreachable(reason)), _)
         | (_, Err(reason)) => Err(reason.clone()),
-        (_, Ok(())) => Ok(probe_capacity(run, stage).await),
+        (_, Ok(())) => Ok(probe_capacity(trial, stage).await),
     };
-    let store = store.map_err(LookError::text);
-    let guarantees = poolproof_oracle::judge(&Observations {
-        limits: limits(run),
-        ops: &loaded.records,
-        faults: &loaded.faults,
-        stalls: &loaded.stalls,
-        samples: &loaded.seen.samples,
-        pool: Ok(pool),
+    Observed {
+        pool,
         server: server.map_err(LookError::text),
         capacity,
-        store: store.as_ref().map_err(Clone::clone),
-        bank_snapshots: &loaded.seen.bank,
-        bank_unseen: loaded.seen.bank_unseen.as_deref(),
-    });
-    Observed {
-        guarantees,
-        store,
+        store: store.map_err(LookError::text),
         server_lost,
         proxy,
         notes: stage.notes(),
     }
 }
 
-fn limits(run: &Run) -> Limits {
-    let bank = |workload| match workload {
-        Workload::Bank {
-            accounts,
-            opening_balance,
-        } => Some((accounts, opening_balance)),
-        Workload::WriteSet { .. } => None,
-    };
-    let workloads = run.workloads();
-    let (bank_accounts, bank_opening_balance) =
-        workloads.iter().copied().find_map(bank).unwrap_or_default();
-    let tables = |workload: &Workload| match workload {
-        Workload::WriteSet { tables } => *tables,
-        Workload::Bank { .. } => 0,
-    };
-    let pool = &run.options.scenario.pool;
-    Limits {
-        pool_timeout_us: micros(pool.pool_timeout),
-        pool_max: u32::try_from(pool.max_overflow)
-            .ok()
-            .map(|overflow| u64::from(pool.pool_size) + u64::from(overflow)),
-        bank_accounts,
-        bank_opening_balance,
-        write_set_tables: workloads.iter().map(tables).max().unwrap_or(0),
-        quiescence_us: micros(QUIESCENCE),
-    }
-}
-
 /// Returns the pool's view once it is at rest, or its last one.
-async fn pool_at_rest(stage: &Stage, until: Instant) -> PoolView {
+async fn pool_at_rest(stage: &Stage<'_>, until: Instant) -> PoolView {
     loop {
         let view = stage.subject.view();
         let zero = |count: Option<u64>| count.is_none_or(|count| count == 0);
@@ -185,11 +135,11 @@ async fn pool_at_rest(stage: &Stage, until: Instant) -> PoolView {
 ///
 /// A backend whose client vanished ends only when it notices, so it may outlive its connection.
 async fn server_at_rest(
-    stage: &Stage,
+    stage: &Stage<'_>,
     pool: &PoolView,
     until: Instant,
 ) -> Result<ServerView, LookError> {
-    let mut admin = Admin::connect(stage.direct.clone()).await?;
+    let mut admin = Admin::connect(stage.bench.direct.clone()).await?;
     loop {
         let view = look_at_server(&mut admin, stage).await?;
         let agrees = pool
@@ -206,7 +156,7 @@ async fn server_at_rest(
     }
 }
 
-async fn look_at_server(admin: &mut Admin, stage: &Stage) -> Result<ServerView, AdminError> {
+async fn look_at_server(admin: &mut Admin, stage: &Stage<'_>) -> Result<ServerView, AdminError> {
     let backends = admin.backends(&stage.application_name).await?;
     let prepared_transactions = admin.prepared_transactions().await?;
     let seen_before = stage.namespace.as_ref().map_or(0, Namespace::backends_peak);
@@ -243,7 +193,7 @@ fn told(view: ServerView) -> Result<ServerView, LookError> {
 }
 
 /// Makes sure that the fault proxy is there and lets everything through.
-async fn proxy_stands(stage: &Stage) -> Result<(), String> {
+async fn proxy_stands(stage: &Stage<'_>) -> Result<(), String> {
     let toxics = match stage.proxies.get(PROXY).await {
         Ok(view) if view.enabled => stage.proxies.toxics(PROXY).await,
         Ok(_) => return Err("the fault proxy is still switched off".to_owned()),
@@ -259,8 +209,8 @@ async fn proxy_stands(stage: &Stage) -> Result<(), String> {
     }
 }
 
-async fn probe_capacity(run: &Run, stage: &Stage) -> CapacityProbe {
-    let pool = &run.options.scenario.pool;
+async fn probe_capacity(trial: &Planned, stage: &Stage<'_>) -> CapacityProbe {
+    let pool = &trial.trial.scenario.pool;
     // Without a limit there is no whole capacity; twice the size shows that more can be had.
     let overflow = u32::try_from(pool.max_overflow).unwrap_or(pool.pool_size);
     let wanted = u64::from(pool.pool_size) + u64::from(overflow);
@@ -270,11 +220,11 @@ async fn probe_capacity(run: &Run, stage: &Stage) -> CapacityProbe {
 }
 
 /// Reads the tables, and makes sure afterwards that they were the run's own until then.
-async fn read_tables(run: &Run, stage: &mut Stage) -> Result<Store, LookError> {
+async fn read_tables(trial: &Planned, stage: &mut Stage<'_>) -> Result<Store, LookError> {
     if let Some(reason) = &stage.claim_lost {
         return Err(LookError::Failed(reason.clone()));
     }
-    let workloads = run.workloads();
+    let workloads = trial.workloads();
     let Some(namespace) = &mut stage.namespace else {
         return Err(gone());
     };
@@ -299,4 +249,29 @@ async fn pause() {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_does_not_tell_what_its_backends_do_is_not_believed() {
+        for (state, reason) in [
+            ("disabled", "track_activities"),
+            ("", "the role may not see"),
+        ] {
+            let view = ServerView {
+                backends: vec![BackendRow {
+                    pid: 7,
+                    state: state.to_owned(),
+                    in_transaction: false,
+                    locks: 0,
+                }],
+                backends_peak: 1,
+                prepared_transactions: 0,
+            };
+            let Err(LookError::Failed(text)) = told(view) else {
+                panic!("{state:?} was believed");
+            };
+            assert!(text.contains(reason), "{text}");
+        }
+    }
+}

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use crate::RunError;
+
 /// One piece of news from a run. The command line decides how it looks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
@@ -70,3 +74,24 @@ pub struct Tick {
 
 /// Receives the news of a run.
 pub type ProgressSink<'a> = dyn FnMut(Progress) + Send + 'a;
+
+/// Announces a phase, does it, and says what came of it.
+pub(crate) async fn phase<T>(
+    progress: &mut ProgressSink<'_>,
+    name: &str,
+    detail: &str,
+    work: impl Future<Output = Result<(T, String), RunError>>,
+) -> Result<T, RunError> {
+    let began = Instant::now();
+    progress(Progress::PhaseStarted {
+        name: name.to_owned(),
+        detail: detail.to_owned(),
+    });
+    let (value, detail) = work.await?;
+    progress(Progress::PhaseEnded {
+        name: name.to_owned(),
+        detail,
+        took: began.elapsed(),
+    });
+    Ok(value)
+}

@@ -27,9 +27,10 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 pub use poolproof_load::OPS_MAX as MAX_OPS;
+pub use poolproof_oracle::format_duration;
 pub use poolproof_testbed::BackendTarget;
 pub use problem::{Problem, ScenarioError};
-pub use quantity::{ParseDurationError, format_duration, parse_duration};
+pub use quantity::{ParseDurationError, parse_duration};
 
 /// The scenario that `poolproof demo` runs, as text.
 pub const QUICKSTART: &str = include_str!("../scenarios/quickstart.toml");

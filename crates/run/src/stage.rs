@@ -1,4 +1,4 @@
-//! Sets up everything that a run needs, and takes it down again.
+//! Sets up everything that a trial needs on its bench, and takes it down again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,130 +6,95 @@ use std::time::Duration;
 use poolproof_faults::{Proxies, ProxySpec};
 use poolproof_load::{Subject, Workload};
 use poolproof_subjects::SubjectConfig;
-use poolproof_testbed::{Admin, AdminError, Cluster, LocalConfig, ServerInfo, StartError};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-use crate::check::room_for;
+use crate::RunError;
+use crate::bench::{Bench, PREPARE, bracketed, describe_target};
 use crate::claim::{ClaimError, reconnected};
-use crate::error::{SlowStep, chain};
-use crate::execute::{PostgresChoice, Run, RunOptions};
+use crate::error::SlowStep;
+use crate::interrupt::Interrupt;
 use crate::keeper::Keeper;
 use crate::namespace::{CreateError, Namespace, in_schema};
-use crate::progress::{Progress, ProgressSink};
-use crate::{RunError, check_blast_radius};
+use crate::progress::{ProgressSink, phase};
+use crate::trial::{Planned, Trial};
 
-/// The name of the one proxy of a run.
+/// The name of the one proxy of a trial.
 pub(crate) const PROXY: &str = "postgres";
-/// How long reaching the server and making the tables may take.
-const PREPARE: Duration = Duration::from_secs(30);
-/// Connections that a run has beside the pool's: claim, bank, server faults, last look.
-pub(crate) const OWN_CONNECTIONS: u32 = 4;
 /// How long the subject may take to close.
 const CLOSE: Duration = Duration::from_secs(5);
 
-/// Everything that a run started. Dropping it stops a local cluster too, but only
-/// [`Stage::teardown`] says whether that went well.
-pub(crate) struct Stage {
-    pub(crate) cluster: Option<Cluster>,
-    /// Straight to the server.
-    pub(crate) direct: PgConnectOptions,
-    pub(crate) server: ServerInfo,
-    pub(crate) source: String,
+/// Everything that a trial has on its bench.
+pub(crate) struct Stage<'b> {
+    pub(crate) bench: &'b Bench,
     pub(crate) schema: String,
     pub(crate) application_name: String,
     /// None while its keeper has it.
     pub(crate) namespace: Option<Namespace>,
-    /// Why the schema is not the run's own any more, if so.
+    /// Why the schema is not the trial's own any more, if so.
     pub(crate) claim_lost: Option<String>,
     pub(crate) proxies: Proxies,
     pub(crate) subject: Arc<dyn Subject>,
 }
 
-/// Where the server is, once it is there.
-struct Server {
-    cluster: Option<Cluster>,
-    direct: PgConnectOptions,
-    source: String,
-}
-
-impl Stage {
-    /// Starts or reaches the server, makes the tables, stands the proxy before it, and builds the
-    /// subject. What fails, or is interrupted, takes along what was made before it.
+impl<'b> Stage<'b> {
+    /// Makes the tables, stands the proxy before the server, and builds the subject. What fails, or is
+    /// interrupted, takes along what was made before it.
     ///
     /// # Cancel safety
-    /// Dropping the future stops what was started so far, but leaves the schema in an existing
-    /// database: the interrupt does not.
+    /// Dropping the future leaves the schema in the database: the interrupt does not.
     pub(crate) async fn set_up(
-        run: &Run,
+        bench: &'b Bench,
+        trial: &Planned,
         progress: &mut ProgressSink<'_>,
+        interrupt: &Interrupt,
     ) -> Result<Self, RunError> {
-        let options = &run.options;
-        // On the heap, here and below: connecting makes large futures.
-        let reached = Box::pin(async {
-            let started = start_server(options, &run.id);
-            let server = unless_interrupted(run, started).await?;
-            let info = look_at(run, &server).await?;
-            // "PostgreSQL 15.18" of a line that goes on with the compiler.
-            let mut words = info.version_text.split_whitespace();
-            let version: Vec<_> = words.by_ref().take(2).collect();
-            let detail = format!("{}, {}", version.join(" "), server.source);
-            Ok(((server, info), detail))
-        });
-        let server = phase(progress, "postgres", "start or reach the server", reached);
-        let (
-            Server {
-                cluster,
-                direct,
-                source,
-            },
-            server,
-        ) = server.await?;
-
-        let schema = Namespace::schema_name(&run.id);
-        let application_name = format!("poolproof/{}/{}", run.id, options.subject);
+        // On the heap: connecting makes large futures.
         let prepared = Box::pin(async {
-            let names = (schema.as_str(), application_name.as_str());
-            let mut namespace = prepare(&direct, names, &run.workloads()).await?;
-            let proxies = Proxies::new(options.seed);
-            let subject = unless_interrupted(run, async {
-                let through = stand_proxy(&proxies, &direct).await?;
-                let through = in_schema(&through, &schema).application_name(&application_name);
-                build_subject(options, through).await
-            });
-            let subject = match subject.await {
-                Ok(subject) => subject,
-                Err(error) => {
-                    // The error is what the user has to know; a schema that stays is dropped by
-                    // the next run.
-                    drop(tokio::time::timeout(PREPARE, namespace.remove()).await);
-                    return Err(error);
-                }
-            };
-            // Shows whether the server lets the subject's connections be seen. What stands in the way
-            // is found again, and told, before the verdict.
-            drop(namespace.prove().await);
-            let detail = format!("{} behind the fault proxy", subject.info().version);
-            let stage = Self {
-                cluster,
-                direct,
-                server,
-                source,
-                schema,
-                application_name,
-                namespace: Some(namespace),
-                claim_lost: None,
-                proxies,
-                subject,
-            };
+            bench.check_room(trial).await?;
+            let stage = Self::prepare(bench, trial, interrupt).await?;
+            let detail = format!("{} behind the fault proxy", stage.subject.info().version);
             Ok((stage, detail))
         });
-        phase(
-            progress,
-            "prepare",
-            "tables, fault proxy, subject",
-            prepared,
-        )
-        .await
+        let what = "tables, fault proxy, subject";
+        phase(progress, "prepare", what, prepared).await
+    }
+
+    async fn prepare(
+        bench: &'b Bench,
+        trial: &Planned,
+        interrupt: &Interrupt,
+    ) -> Result<Self, RunError> {
+        let schema = Namespace::schema_name(&trial.id);
+        let application_name = format!("poolproof/{}/{}", trial.id, trial.trial.subject);
+        let names = (schema.as_str(), application_name.as_str());
+        let mut namespace = create_tables(&bench.direct, names, &trial.workloads()).await?;
+        let proxies = Proxies::new(trial.trial.seed);
+        let subject = interrupt.or(async {
+            let through = stand_proxy(&proxies, &bench.direct).await?;
+            let through = in_schema(&through, &schema).application_name(&application_name);
+            build_subject(&trial.trial, through).await
+        });
+        let subject = match subject.await {
+            Ok(subject) => subject,
+            Err(error) => {
+                // The error is what the user has to know; a schema that stays is dropped by the next
+                // trial.
+                drop(tokio::time::timeout(PREPARE, namespace.remove()).await);
+                return Err(error);
+            }
+        };
+        // Shows whether the server lets the subject's connections be seen. What stands in the way is
+        // found again, and told, before the verdict.
+        drop(namespace.prove().await);
+        Ok(Self {
+            bench,
+            schema,
+            application_name,
+            namespace: Some(namespace),
+            claim_lost: None,
+            proxies,
+            subject,
+        })
     }
 
     /// Keeps the claim on the schema while `work` goes on.
@@ -158,26 +123,14 @@ impl Stage {
         notes
     }
 
-    /// Returns whether the server is known to be gone. Only a local server can be known so.
-    pub(crate) fn server_is_gone(&self) -> bool {
-        self.cluster
-            .as_ref()
-            .is_some_and(|cluster| !cluster.is_running())
-    }
-
-    /// Returns how the server died, where that can be known; none while a local server lives.
-    pub(crate) fn cause_of_death(&self) -> Option<String> {
-        let status = self.cluster.as_ref()?.exit_status()?;
-        Some(status.to_string())
-    }
-
-    /// Closes, drops, stops and removes everything, and returns what could not be.
+    /// Closes and drops everything, and returns what could not be.
     pub(crate) async fn teardown(mut self) -> Vec<String> {
         let mut problems = Vec::new();
         self.subject.close(CLOSE).await;
         self.proxies.shutdown().await;
+        // With a private server that died its schema is gone too.
         if let Some(namespace) = self.namespace.take()
-            && self.cluster.is_none()
+            && !self.bench.is_gone()
         {
             match tokio::time::timeout(PREPARE, namespace.remove()).await {
                 Ok(Ok(())) => {}
@@ -187,118 +140,11 @@ impl Stage {
                 Err(_) => problems.push(format!("schema {} was not dropped in time", self.schema)),
             }
         }
-        if let Some(cluster) = self.cluster.take()
-            && let Err(error) = cluster.stop().await
-        {
-            problems.push(format!(
-                "the local Postgres was not stopped cleanly: {}",
-                chain(&error)
-            ));
-        }
         problems
     }
 }
 
-/// Announces a phase, does it, and says what came of it.
-pub(crate) async fn phase<T>(
-    progress: &mut ProgressSink<'_>,
-    name: &str,
-    detail: &str,
-    work: impl Future<Output = Result<(T, String), RunError>>,
-) -> Result<T, RunError> {
-    let began = tokio::time::Instant::now();
-    progress(Progress::PhaseStarted {
-        name: name.to_owned(),
-        detail: detail.to_owned(),
-    });
-    let (value, detail) = work.await?;
-    progress(Progress::PhaseEnded {
-        name: name.to_owned(),
-        detail,
-        took: began.elapsed(),
-    });
-    Ok(value)
-}
-
-/// Does `work`, or gives it up when the run is interrupted.
-async fn unless_interrupted<T>(
-    run: &Run,
-    work: impl Future<Output = Result<T, RunError>>,
-) -> Result<T, RunError> {
-    tokio::select! {
-        done = work => done,
-        () = run.interrupt.triggered() => Err(RunError::Interrupted),
-    }
-}
-
-async fn start_server(options: &RunOptions, run_id: &str) -> Result<Server, RunError> {
-    let settings = &options.scenario.postgres.settings;
-    match &options.postgres {
-        PostgresChoice::Local => {
-            let config = LocalConfig {
-                run_id: run_id.to_owned(),
-                settings: settings.clone(),
-                ..LocalConfig::default()
-            };
-            let cluster = Cluster::start(config).await.map_err(|error| match error {
-                StartError::SettingRefused { refused } => {
-                    RunError::Scenario(options.scenario.refused(&refused))
-                }
-                other => RunError::Start(Box::new(other)),
-            })?;
-            let direct = cluster.options();
-            Ok(Server {
-                cluster: Some(cluster),
-                direct,
-                source: "private local cluster".into(),
-            })
-        }
-        PostgresChoice::Url(url) => {
-            check_blast_radius(url, &options.remote)?;
-            let source = format!("existing server {}", describe_target(&url.options()));
-            Ok(Server {
-                cluster: None,
-                direct: url.options(),
-                source,
-            })
-        }
-    }
-}
-
-/// Asks the server about itself, and whether it has room for the pool and the run.
-async fn look_at(run: &Run, server: &Server) -> Result<ServerInfo, RunError> {
-    let unanswered = |source: AdminError| RunError::Connect {
-        target: describe_target(&server.direct),
-        source: Box::new(source),
-    };
-    let mut admin = connect_admin(&server.direct).await?;
-    let info = admin.server_info().await.map_err(unanswered)?;
-    let room = room_for(&mut admin, &info).await.map_err(unanswered)?;
-    let pool = &run.options.scenario.pool;
-    // A pool without a limit is at least asked for twice its size in the end.
-    let overflow = u32::try_from(pool.max_overflow).unwrap_or(pool.pool_size);
-    let pool_max = pool.pool_size.saturating_add(overflow);
-    if room.usable() < pool_max.saturating_add(OWN_CONNECTIONS) {
-        return Err(RunError::NoRoom { room, pool_max });
-    }
-    Ok(info)
-}
-
-async fn connect_admin(direct: &PgConnectOptions) -> Result<Admin, RunError> {
-    match tokio::time::timeout(PREPARE, Admin::connect(direct.clone())).await {
-        Ok(Ok(admin)) => Ok(admin),
-        Ok(Err(source)) => Err(RunError::Connect {
-            target: describe_target(direct),
-            source: Box::new(source),
-        }),
-        Err(_) => Err(RunError::Slow {
-            step: SlowStep::Connecting,
-            limit: PREPARE,
-        }),
-    }
-}
-
-async fn prepare(
+async fn create_tables(
     direct: &PgConnectOptions,
     (schema, subject): (&str, &str),
     workloads: &[Workload],
@@ -357,10 +203,10 @@ async fn stand_proxy(
 }
 
 async fn build_subject(
-    options: &RunOptions,
+    trial: &Trial,
     through: PgConnectOptions,
 ) -> Result<Arc<dyn Subject>, RunError> {
-    let pool = &options.scenario.pool;
+    let pool = &trial.scenario.pool;
     let config = SubjectConfig {
         options: through,
         pool_size: pool.pool_size,
@@ -368,32 +214,10 @@ async fn build_subject(
         pool_timeout: pool.pool_timeout,
         pre_ping: pool.pre_ping,
     };
-    poolproof_subjects::build(options.subject, config)
+    poolproof_subjects::build(trial.subject, config)
         .await
         .map_err(|source| RunError::Subject {
-            name: options.subject.to_string(),
+            name: trial.subject.to_string(),
             source,
         })
-}
-
-/// Returns host, port and database; never a password.
-pub(crate) fn describe_target(options: &PgConnectOptions) -> String {
-    let (host, database) = (bracketed(options.get_host()), database_of(options));
-    format!("{host}:{}/{database}", options.get_port())
-}
-
-/// Returns the database; without a name in the options it is that of the user, as everywhere.
-pub(crate) fn database_of(options: &PgConnectOptions) -> String {
-    options
-        .get_database()
-        .unwrap_or_else(|| options.get_username())
-        .to_owned()
-}
-
-fn bracketed(host: &str) -> String {
-    if host.contains(':') && !host.starts_with('[') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
-    }
 }

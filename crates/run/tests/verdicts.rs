@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use poolproof_oracle::{Guarantee, GuaranteeStatus, Verdict};
+use poolproof_oracle::{CutShort, Guarantee, GuaranteeStatus, Verdict};
 use poolproof_report::Record;
 use poolproof_run::{
-    Bug, Finished, Interrupt, PostgresChoice, Progress, RemoteConsent, RunOptions, Scenario,
-    SubjectKind, execute,
+    Bug, Finished, Interrupt, PostgresChoice, Progress, RemoteConsent, RunError, RunOptions,
+    Scenario, SubjectKind, execute,
 };
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
@@ -138,6 +138,7 @@ fn options(scenario: &str, subject: SubjectKind, seed: u64) -> RunOptions {
         remote: RemoteConsent::default(),
         replay: format!("poolproof run compact.toml --seed {seed} --subject {subject}"),
         notes: Vec::new(),
+        exit_code: |verdict, _| if verdict == Verdict::Pass { 0 } else { 1 },
     }
 }
 
@@ -160,10 +161,10 @@ fn violated(record: &Record) -> Vec<Guarantee> {
 
 /// Runs a planted bug and checks that the verdict names the guarantee that it breaks.
 async fn found_out(bug: Bug, guarantee: Guarantee) {
-    let Finished {
-        record, exit_code, ..
-    } = run(SubjectKind::Planted(bug)).await;
-    assert_eq!((record.verdict, exit_code), (Verdict::Fail, 1));
+    let Finished { record, .. } = run(SubjectKind::Planted(bug)).await;
+    assert_eq!(record.verdict, Verdict::Fail);
+    // The record tells what the caller made of the verdict.
+    assert_eq!(record.run.exit_code, Some(1));
     let violated = violated(&record);
     assert!(
         violated.contains(&guarantee),
@@ -240,19 +241,15 @@ async fn our_pool_passes() {
 }
 
 async fn passes(subject: SubjectKind) {
-    let Finished {
-        record,
-        exit_code,
-        dir,
-    } = run(subject).await;
+    let Finished { record, dir } = run(subject).await;
     let evidence: Vec<_> = record
         .guarantees
         .iter()
         .flat_map(|result| &result.evidence)
         .collect();
     assert_eq!(
-        (record.verdict, exit_code, violated(&record)),
-        (Verdict::Pass, 0, Vec::new()),
+        (record.verdict, violated(&record)),
+        (Verdict::Pass, Vec::new()),
         "{:?} {evidence:?}",
         record.verdict_reasons
     );
@@ -300,7 +297,8 @@ async fn an_interrupted_run_reports_what_it_has() {
     let finished = execute(options, &mut stop_at, interrupt)
         .await
         .expect("there is a report");
-    assert_eq!(finished.exit_code, 130);
+    let cut_short = finished.record.run.cut_short;
+    assert_eq!(cut_short, Some(CutShort::Interrupted));
     assert_eq!(finished.record.verdict, Verdict::Inconclusive);
     let partial = finished
         .record
@@ -331,10 +329,7 @@ async fn a_fault_that_cannot_work_makes_the_run_invalid() {
     let finished = execute(options, &mut |_| {}, interrupt)
         .await
         .expect("there is a report");
-    assert_eq!(
-        (finished.record.verdict, finished.exit_code),
-        (Verdict::Invalid, 5)
-    );
+    assert_eq!(finished.record.verdict, Verdict::Invalid);
     let reset = finished
         .record
         .faults
@@ -365,14 +360,14 @@ async fn one_seed_names_one_list_of_ops() {
     assert_ne!(hashes[0], hashes[2]);
 }
 
-/// Runs to an error, and returns what it says, its exit code, and its advice.
-async fn refused(scenario: &str, subject: SubjectKind) -> (String, u8, String) {
+/// Runs to an error, and returns what it says and its advice.
+async fn refused(scenario: &str, subject: SubjectKind) -> (RunError, String) {
     let _turn = TURN.acquire().await.expect("the semaphore is never closed");
     let (_trigger, interrupt) = Interrupt::new();
     let refused = execute(options(scenario, subject, 7), &mut |_| {}, interrupt).await;
     let error = refused.expect_err("the run has nothing to judge");
     let help = error.help().unwrap_or_default();
-    (error.to_string(), error.exit_code(), help)
+    (error, help)
 }
 
 /// Otherwise the pool would be blamed (L6) for connections that the server does not have.
@@ -382,19 +377,20 @@ async fn a_server_without_room_for_the_pool_is_refused() {
         "[load]",
         "[postgres]\nsettings = { max_connections = 10 }\n[load]",
     );
-    let (text, exit_code, help) = refused(&scenario, SubjectKind::Poolproof).await;
+    let (error, help) = refused(&scenario, SubjectKind::Poolproof).await;
     assert_eq!(
-        text,
+        error.to_string(),
         "there are 7 connections left, and the pool may open 10, the run itself 4"
     );
-    assert_eq!(exit_code, 3);
     assert!(help.contains("max_connections"), "{help}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subject_that_needs_a_limit_is_refused_one_without() {
     let scenario = COMPACT.replace("max_overflow = 6", "max_overflow = -1");
-    let (text, exit_code, _) = refused(&scenario, SubjectKind::Sqlx).await;
-    assert_eq!(text, "sqlx cannot have the pool of this scenario");
-    assert_eq!(exit_code, 2);
+    let (error, _) = refused(&scenario, SubjectKind::Sqlx).await;
+    assert_eq!(
+        error.to_string(),
+        "sqlx cannot have the pool of this scenario"
+    );
 }

@@ -18,7 +18,7 @@ use poolproof_load::{
 };
 use poolproof_oracle::{
     BackendRow, Guarantee, GuaranteeResult, GuaranteeStatus, Limits, Observations, OpRecord,
-    PoolView, ServerView, Store, judge,
+    PoolView, ServerView, Store, guarantees,
 };
 use poolproof_subjects::{Bug, SubjectConfig, SubjectKind, build};
 use poolproof_testbed::{Admin, Backend, BackendTarget, Cluster, LocalConfig, ServerFault};
@@ -125,7 +125,7 @@ impl Bench {
         let capacity = subject.probe_capacity(15, Duration::from_secs(2)).await;
         let store = self.store(&ops).await;
         subject.close(Duration::from_secs(5)).await;
-        judge(&Observations {
+        guarantees(&Observations {
             limits: Limits {
                 pool_timeout_us: 500_000,
                 pool_max: Some(15),

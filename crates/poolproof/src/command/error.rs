@@ -124,7 +124,7 @@ impl CommandError {
             | Self::Signals(_)
             | Self::Environment(_)
             | Self::Runtime(_) => exit::ENVIRONMENT,
-            Self::Run { source, .. } | Self::Unreported { source, .. } => source.exit_code(),
+            Self::Run { source, .. } | Self::Unreported { source, .. } => exit::of_error(source),
         }
     }
 

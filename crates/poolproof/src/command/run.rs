@@ -129,6 +129,7 @@ async fn all(asked: Vec<Asked>, args: RunArgs) -> Result<u8, CommandError> {
                 remote: consent.clone(),
                 replay: replay_command(&replay, *seed, &args, &postgres),
                 notes: notes.clone(),
+                exit_code: exit::of,
             });
         }
     }

@@ -196,6 +196,7 @@ fn run_info() -> RunInfo {
         quiescence_us: Some(212_000),
         partial: None,
         cut_short: None,
+        exit_code: None,
         replay: "poolproof run scenarios/quickstart.toml --subject poolproof --seed 42".into(),
         schedule_sha256: "9f2c1d7be03a5f6c8d41e0b7a2935c6f1e84d7093ab26c5df8701e94b3a6d2c5".into(),
         scenario_sha256: "51b0c7e2f98a4d36be10957cd2f3a8840e6b19c7d5a2f3e4881c06b7d9e0f1a3".into(),

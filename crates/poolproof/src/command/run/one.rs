@@ -124,7 +124,9 @@ fn present(
     reporter: &mut Reporter,
 ) -> u8 {
     let mut problems = Vec::new();
-    if args.seeds == 1 || finished.exit_code != exit::OK {
+    let run = &finished.record.run;
+    let code = exit::of(finished.record.verdict, run.cut_short);
+    if args.seeds == 1 || code != exit::OK {
         problems.extend(show(args, |style| {
             poolproof_report::terminal(&finished.record, style)
         }));
@@ -136,12 +138,12 @@ fn present(
         );
         match reporter {
             // Whoever wants silence still wants to know where it says why this is no pass.
-            Reporter::Quiet if finished.exit_code != exit::OK => output::tell(&format!("{line}\n")),
+            Reporter::Quiet if code != exit::OK => output::tell(&format!("{line}\n")),
             reporter => reporter.say(&line),
         }
     }
     problems.extend(unreported);
-    problems.iter().fold(finished.exit_code, |code, problem| {
+    problems.iter().fold(code, |code, problem| {
         diagnose::show(problem);
         exit::worse(code, problem.exit_code())
     })

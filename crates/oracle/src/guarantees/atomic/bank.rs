@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::figures::{Seconds, counted, grouped};
-use crate::judge::tally::{Tally, nothing_to_check, unseen};
+use crate::guarantees::tally::{Tally, nothing_to_check, unseen};
 use crate::{Effect, Guarantee, GuaranteeResult, Limits, Observations, OpRecord, Store};
 
 /// What the transfers in the op log did to one account.
@@ -19,7 +19,7 @@ struct Movement {
 /// log is written in the transfer's own transaction, so the equation holds for lost and doubled
 /// transfers too (they are for X), and breaks for a transfer of which only a part was applied,
 /// even when such parts cancel out in the total.
-pub(in crate::judge) fn bank(observations: &Observations<'_>) -> GuaranteeResult {
+pub(in crate::guarantees) fn bank(observations: &Observations<'_>) -> GuaranteeResult {
     if observations.limits.bank_accounts == 0 {
         return nothing_to_check(Guarantee::R1, "the run had no bank");
     }

@@ -3,39 +3,83 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use poolproof_oracle::{Answers, GuaranteeStatus, OpRecord, answers, lag_limit_us};
-use poolproof_report::{FaultReport, ObjectiveResult};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use crate::scenario::{ObjectiveSection, format_duration};
-use crate::time::micros;
+use crate::answers::{Answers, answers, lag_limit_us};
+use crate::figures::format_duration;
+use crate::{FaultEvent, GuaranteeStatus, OpRecord};
+
+/// The response that an op of a recovered second has to meet where no objective is set.
+const RESPONSE_US: u64 = 250_000;
+
+/// The numeric targets of a scenario, each where it is set, in microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Objectives {
+    /// The most that the response may take at p99 outside faults and recoveries.
+    pub response_us: Option<u64>,
+    /// The most that the recovery from each fault may take.
+    pub recovery_us: Option<u64>,
+}
+
+impl Objectives {
+    /// Returns the response that every op of a recovered second meets, and by which the lag of the
+    /// generator is judged: the objective, or 250 ms where none is set.
+    #[must_use]
+    pub fn target_us(&self) -> u64 {
+        self.response_us.unwrap_or(RESPONSE_US)
+    }
+
+    /// Returns the most that the generator may lag at p99, in microseconds.
+    #[must_use]
+    pub fn lag_limit_us(&self) -> u64 {
+        lag_limit_us(self.target_us())
+    }
+}
+
+/// A numeric target and what was measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ObjectiveResult {
+    /// Its name in the scenario, such as `recovery`.
+    pub name: String,
+    /// The target and the measurement, in one phrase.
+    pub summary: String,
+    /// The result, in the words of guarantees.
+    #[serde(flatten)]
+    pub status: GuaranteeStatus,
+}
+
+/// A fault, and how long after its end the run was well again, in microseconds, if it was.
+pub(crate) type Recovery<'a> = (&'a FaultEvent, Option<u64>);
 
 /// What the objectives are judged by.
 pub(crate) struct Measured<'a> {
-    pub(crate) objective: &'a ObjectiveSection,
-    pub(crate) records: &'a [OpRecord],
-    pub(crate) faults: &'a [FaultReport],
-    pub(crate) load_end: Duration,
-    pub(crate) lag_p99: Duration,
+    pub(crate) objectives: &'a Objectives,
+    pub(crate) ops: &'a [OpRecord],
+    pub(crate) recoveries: &'a [Recovery<'a>],
+    pub(crate) load_end_us: u64,
+    pub(crate) lag_p99_us: u64,
 }
 
 impl Measured<'_> {
     /// Whether the generator kept up, so that times say something about the pool.
     pub(crate) fn kept_up(&self) -> bool {
-        micros(self.lag_p99) <= lag_limit_us(micros(self.objective.target()))
+        self.lag_p99_us <= self.objectives.lag_limit_us()
     }
 
     /// Judges each objective that the scenario sets, the response first.
     pub(crate) fn judge(&self) -> Vec<ObjectiveResult> {
-        let response = self.objective.response.map(|limit| self.response(limit));
-        let recoveries = self.objective.recovery.into_iter();
-        let recoveries =
-            recoveries.flat_map(|limit| self.faults.iter().map(move |f| self.recovery(f, limit)));
+        let response = self.objectives.response_us.map(|us| self.response(us));
+        let recoveries = self.objectives.recovery_us.into_iter().flat_map(|us| {
+            let faults = self.recoveries.iter();
+            faults.map(move |fault| self.recovery(*fault, us))
+        });
         response.into_iter().chain(recoveries).collect()
     }
 
-    fn response(&self, limit: Duration) -> ObjectiveResult {
-        let disturbed: Vec<_> = self.faults.iter().filter_map(disturbed).collect();
-        let seen = answers(self.records, &disturbed, micros(limit));
+    fn response(&self, limit_us: u64) -> ObjectiveResult {
+        let disturbed: Vec<_> = self.recoveries.iter().filter_map(disturbed).collect();
+        let seen = answers(self.ops, &disturbed, limit_us);
         let status = match seen {
             None => GuaranteeStatus::NotChecked(
                 "response: no arrival lay outside the faults and their recoveries; give the load \
@@ -44,7 +88,7 @@ impl Measured<'_> {
             ),
             Some(Answers {
                 p99_us: Some(us), ..
-            }) if us <= micros(limit) => GuaranteeStatus::Held,
+            }) if us <= limit_us => GuaranteeStatus::Held,
             Some(_) => self.missed("response"),
         };
         let measured = seen.map_or("nothing to measure".to_owned(), |seen| {
@@ -52,42 +96,39 @@ impl Measured<'_> {
             match seen.p99_us {
                 // Tenths of a millisecond: a p99 is not known any better.
                 Some(us) => {
-                    let p99 = Duration::from_micros((us + 50) / 100 * 100);
-                    format!("{} for {of}", format_duration(p99))
+                    format!("{} for {of}", told((us + 50) / 100 * 100))
                 }
                 None => format!("none, {} failed of {of}", seen.failed),
             }
         });
         ObjectiveResult {
             name: "response".to_owned(),
-            summary: format!("p99 at most {}: {measured}", format_duration(limit)),
+            summary: format!("p99 at most {}: {measured}", told(limit_us)),
             status,
         }
     }
 
-    fn recovery(&self, fault: &FaultReport, limit: Duration) -> ObjectiveResult {
-        let name = &fault.event.name;
-        let measured = fault.recovery_us.map(Duration::from_micros);
-        let end = Duration::from_micros(fault.event.end_us);
-        let left = self.load_end.saturating_sub(end);
-        let status = if !fault.event.effect.seen {
+    fn recovery(&self, (fault, took_us): Recovery<'_>, limit_us: u64) -> ObjectiveResult {
+        let name = &fault.name;
+        let left_us = self.load_end_us.saturating_sub(fault.end_us);
+        let status = if !fault.effect.seen {
             GuaranteeStatus::NotChecked(format!("{name} had no effect to recover from"))
-        } else if measured.is_some_and(|recovery| recovery <= limit) {
+        } else if took_us.is_some_and(|took_us| took_us <= limit_us) {
             GuaranteeStatus::Held
-        } else if measured.is_none() && left < limit {
+        } else if took_us.is_none() && left_us < limit_us {
             GuaranteeStatus::NotChecked(format!(
                 "no recovery from {name} before the load ended {} later, within the {} that it may \
                  take: let the load last longer",
-                format_duration(left),
-                format_duration(limit)
+                told(left_us),
+                told(limit_us)
             ))
         } else {
             self.missed(&format!("recovery from {name}"))
         };
-        let measured = measured.map_or("not within the load".to_owned(), format_duration);
+        let measured = took_us.map_or("not within the load".to_owned(), told);
         ObjectiveResult {
             name: format!("recovery from {name}"),
-            summary: format!("at most {}: {measured}", format_duration(limit)),
+            summary: format!("at most {}: {measured}", told(limit_us)),
             status,
         }
     }
@@ -101,25 +142,25 @@ impl Measured<'_> {
         GuaranteeStatus::Void(format!(
             "{name} was missed while the generator lagged by {} at p99: run again on a quieter \
              machine",
-            format_duration(self.lag_p99)
+            told(self.lag_p99_us)
         ))
     }
 }
 
 /// From a fault's start to the end of its recovery, in microseconds.
-fn disturbed(fault: &FaultReport) -> Option<Range<u64>> {
-    let event = &fault.event;
-    let until = fault
-        .recovery_us
-        .map_or(u64::MAX, |us| event.end_us.saturating_add(us));
-    event.effect.seen.then_some(event.start_us..until)
+fn disturbed((fault, took_us): &Recovery<'_>) -> Option<Range<u64>> {
+    let until = took_us.map_or(u64::MAX, |us| fault.end_us.saturating_add(us));
+    fault.effect.seen.then_some(fault.start_us..until)
+}
+
+fn told(us: u64) -> String {
+    format_duration(Duration::from_micros(us))
 }
 
 #[cfg(test)]
 mod tests {
-    use poolproof_oracle::{Effect, Ending, FaultEffect, FaultEvent, Outcome};
-
     use super::*;
+    use crate::{Effect, Ending, FaultEffect, Outcome};
 
     const SECOND: u64 = 1_000_000;
 
@@ -148,42 +189,39 @@ mod tests {
         (0..100).map(record).collect()
     }
 
-    fn fault(seen: bool, recovery_us: Option<u64>) -> FaultReport {
-        FaultReport {
-            event: FaultEvent {
-                name: "cut".to_owned(),
-                kind: "reset".to_owned(),
-                title: "reset".to_owned(),
-                start_us: 5 * SECOND,
-                end_us: 5 * SECOND,
-                effect: FaultEffect {
-                    seen,
-                    count: 1,
-                    unit: "links reset".to_owned(),
-                    problem: None,
-                },
-                planned: None,
-                within: Vec::new(),
+    fn fault(seen: bool, took_us: Option<u64>) -> (FaultEvent, Option<u64>) {
+        let event = FaultEvent {
+            name: "cut".to_owned(),
+            kind: "reset".to_owned(),
+            title: "reset".to_owned(),
+            start_us: 5 * SECOND,
+            end_us: 5 * SECOND,
+            effect: FaultEffect {
+                seen,
+                count: 1,
+                unit: "links reset".to_owned(),
+                problem: None,
             },
-            recovery_us,
-            recovery_target_us: 250_000,
-        }
+            planned: None,
+            within: Vec::new(),
+        };
+        (event, took_us)
     }
 
     fn judged(
         records: &[OpRecord],
-        fault: FaultReport,
+        (fault, took_us): (FaultEvent, Option<u64>),
         lag_ms: u64,
     ) -> Vec<(String, GuaranteeStatus)> {
         let measured = Measured {
-            objective: &ObjectiveSection {
-                response: Some(Duration::from_millis(250)),
-                recovery: Some(Duration::from_secs(4)),
+            objectives: &Objectives {
+                response_us: Some(250_000),
+                recovery_us: Some(4 * SECOND),
             },
-            records,
-            faults: &[fault],
-            load_end: Duration::from_secs(10),
-            lag_p99: Duration::from_millis(lag_ms),
+            ops: records,
+            recoveries: &[(&fault, took_us)],
+            load_end_us: 10 * SECOND,
+            lag_p99_us: lag_ms * 1_000,
         };
         let judged = measured.judge().into_iter();
         judged.map(|o| (o.summary, o.status)).collect()
@@ -243,7 +281,7 @@ mod tests {
             judged.pop().map(|(_, status)| status)
         };
         let mut late = fault(true, None);
-        (late.event.start_us, late.event.end_us) = (8 * SECOND, 8 * SECOND);
+        (late.0.start_us, late.0.end_us) = (8 * SECOND, 8 * SECOND);
         let status = unrecovered(late, 80).unwrap();
         assert_eq!(
             not_judged(&status),
@@ -258,7 +296,7 @@ mod tests {
         assert_eq!(not_judged(&status), "cut had no effect to recover from");
 
         let mut whole = fault(true, None);
-        whole.event.start_us = 0;
+        whole.0.start_us = 0;
         let (_, status) = judged(&records(0, 100), whole, 0).swap_remove(0);
         assert!(not_judged(&status).starts_with("response: no arrival"));
     }

@@ -12,20 +12,20 @@ const LAG_LIMIT_LEAST_US: u64 = 1_000;
 /// microseconds: 5 % of the objective, and 1 ms at least. Beyond it, response times say too much
 /// about the generator.
 #[must_use]
-pub fn lag_limit_us(response_us: u64) -> u64 {
+pub(crate) fn lag_limit_us(response_us: u64) -> u64 {
     (response_us / 20).max(LAG_LIMIT_LEAST_US)
 }
 
 /// How the arrivals that no fault disturbed were answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answers {
+pub(crate) struct Answers {
     /// How many there were.
-    pub arrivals: u64,
+    pub(crate) arrivals: u64,
     /// How many of them did not end as planned.
-    pub failed: u64,
+    pub(crate) failed: u64,
     /// The 99th percentile of their response from the intended start, in microseconds; none when
     /// more than one in a hundred failed.
-    pub p99_us: Option<u64>,
+    pub(crate) p99_us: Option<u64>,
 }
 
 /// Measures how ops were answered outside `disturbed`, from the start of a fault to the end of its
@@ -37,7 +37,11 @@ pub struct Answers {
 /// while it could still meet the target; so is one that the end of the run cut short. None when
 /// nothing is left.
 #[must_use]
-pub fn answers(ops: &[OpRecord], disturbed: &[Range<u64>], target_us: u64) -> Option<Answers> {
+pub(crate) fn answers(
+    ops: &[OpRecord],
+    disturbed: &[Range<u64>],
+    target_us: u64,
+) -> Option<Answers> {
     let disturbed = Spans::merged(
         disturbed
             .iter()

@@ -15,13 +15,11 @@ use poolproof_subjects::SubjectKind;
 use serde::Serialize;
 
 use crate::RunError;
+use crate::evidence::SERVER_LOG;
 use crate::execute::RunOptions;
 
 /// The identifier in the first line of `history.jsonl`.
 pub const HISTORY_SCHEMA: &str = "poolproof.history/v1";
-
-/// The log of a local server that died, beside the report.
-pub(crate) const SERVER_LOG: &str = "server.log";
 
 /// The first line of `history.jsonl`.
 #[derive(Debug, Serialize)]

@@ -1,25 +1,27 @@
 //! Each look at the server is broken in turn, after a pool has lied. Whatever could not be seen makes
 //! the run inconclusive, and a look that could be taken all the same finds the lie out. None passes.
 
-use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use poolproof_oracle::{Guarantee, GuaranteeStatus, ServerView, Verdict};
+use poolproof_oracle::{Guarantee, GuaranteeStatus, Verdict};
 use poolproof_pool::DatabaseUrl;
 use poolproof_subjects::{Bug, SubjectKind};
 use poolproof_testbed::{Cluster, LocalConfig, PgBouncer, PoolMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Row};
-use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use super::{LookError, Observed, observe, told};
+use super::Bench;
 use crate::drive::drive;
-use crate::execute::Run;
+use crate::observe::observe;
 use crate::stage::{PROXY, Stage};
-use crate::{Interrupt, PostgresChoice, RemoteConsent, RunError, RunOptions, Scenario};
+use crate::{
+    Evidence, Interrupt, Planned, PostgresChoice, ProgressSink, RemoteConsent, RunError, Scenario,
+    Trial,
+};
 
 /// One op in 32 of the planted pool is a lie.
 const SCENARIO: &str = r#"
@@ -193,14 +195,14 @@ async fn no_look_that_failed_lets_a_lying_pool_pass() {
     // Most of the time of each is waiting.
     let mut runs = futures_util::stream::iter(CASES)
         .map(|case| async move {
-            let observed = Bench::start().await.run(case.1, &case.2).await;
-            (case, observed)
+            let evidence = House::start().await.run(case.1, &case.2).await;
+            (case, evidence)
         })
         .buffer_unordered(4);
-    while let Some(((name, when, _, verdict, void), observed)) = runs.next().await {
-        let results = &observed.guarantees;
-        let judged = poolproof_oracle::verdict(results, &[], &[]);
-        assert_eq!(judged.0, verdict, "{name}: {results:#?}");
+    while let Some(((name, when, _, verdict, void), evidence)) = runs.next().await {
+        let judged = evidence.judge();
+        let results = &judged.guarantees;
+        assert_eq!(judged.verdict, verdict, "{name}: {results:#?}");
         let found: Vec<_> = results
             .iter()
             .filter(|result| matches!(result.status, GuaranteeStatus::Void(_)))
@@ -209,11 +211,11 @@ async fn no_look_that_failed_lets_a_lying_pool_pass() {
         assert_eq!(found, void, "{name}: {results:#?}");
         // It says so when a connection of its own did not last, and only then.
         if verdict == Verdict::Fail && void.is_empty() {
-            let notes = &observed.notes;
+            let notes = &evidence.notes;
             let reopened = notes.iter().any(|note| note.contains("opened it again"));
             assert_eq!(reopened, when == AfterTheLoad, "{name}: {notes:?}");
         }
-        assert!(!observed.server_lost, "{name}");
+        assert_eq!(evidence.ended.cut_short(), None, "{name}");
     }
 }
 
@@ -221,18 +223,19 @@ async fn no_look_that_failed_lets_a_lying_pool_pass() {
 /// first could take it again; the subject's connections live.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_lost_its_lock_and_lives_is_not_swept_by_the_next() {
-    let bench = Bench::start().await;
-    let plan = || Run::plan(bench.options(), Interrupt::new().1).unwrap();
-    let (first, second) = (plan(), plan());
-    let mut stage = Box::pin(Stage::set_up(&first, &mut |_| {})).await.unwrap();
-    let mut boss = bench.superuser().await;
+    let house = House::start().await;
+    let bench = house.bench().await;
+    let (first, second) = (trial(), trial());
+    let mut stage = stage(&bench, &first).await;
+    let mut boss = house.superuser().await;
     boss.execute(END_CLAIMS).await.unwrap();
-    let neighbour = Box::pin(Stage::set_up(&second, &mut |_| {})).await.unwrap();
+    let neighbour = self::stage(&bench, &second).await;
     let schemas = "select count(*) from pg_namespace where nspname like 'poolproof\\_%'";
     let row = boss.fetch_one(schemas).await.unwrap();
     assert_eq!(row.get::<i64, _>(0), 2);
 
-    let loaded = stage.keeping(async |stage| drive(&first, stage, &mut |_| {}).await);
+    let (_trigger, interrupt) = Interrupt::new();
+    let loaded = stage.keeping(async |stage| drive(&first, stage, &mut |_| {}, &interrupt).await);
     let loaded = Box::pin(loaded).await;
     let observed = Box::pin(observe(&first, &mut stage, &loaded)).await;
     assert_eq!(observed.store.as_ref().err(), None);
@@ -241,7 +244,56 @@ async fn a_run_that_lost_its_lock_and_lives_is_not_swept_by_the_next() {
     }
     let row = boss.fetch_one(schemas).await.unwrap();
     assert_eq!(row.get::<i64, _>(0), 0);
-    bench.cluster.stop().await.unwrap();
+    house.cluster.stop().await.unwrap();
+}
+
+/// Goal: a bench serves any number of trials, and none leaves a trace on the next.
+///
+/// Method: ten trials of two seeds by turns on one server; what each came to is what the first of its
+/// seed came to, and after each the server has nothing left of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_trials_on_one_server_leave_no_trace_on_each_other() {
+    let house = House::start().await;
+    let bench = house.bench().await;
+    let mut boss = house.superuser().await;
+    let (_trigger, interrupt) = Interrupt::new();
+    let mut first = Vec::new();
+    for nth in 0..10 {
+        let trial = Trial {
+            scenario: scenario(),
+            subject: SubjectKind::Poolproof,
+            seed: nth % 2,
+        };
+        let trial = trial.plan().unwrap();
+        let evidence = Box::pin(bench.run(&trial, &mut |_| {}, &interrupt)).await;
+        let evidence = evidence.unwrap();
+        let judged = evidence.judge();
+        let statuses: Vec<_> = judged.guarantees.iter().map(|g| g.status.clone()).collect();
+        let came = (
+            trial.schedule_sha256.clone(),
+            evidence.loaded.records.len(),
+            judged.verdict,
+            statuses,
+        );
+        assert_eq!(judged.verdict, Verdict::Pass, "{nth}: {:?}", judged.reasons);
+        assert_eq!(evidence.notes, Vec::<String>::new());
+        first.push(came);
+        assert_eq!(first[nth as usize], first[(nth % 2) as usize], "{nth}");
+        // A backend whose client has said goodbye ends in its own time.
+        let gone = async { while anything_left(&mut boss).await {} };
+        let gone = tokio::time::timeout(Duration::from_secs(10), gone).await;
+        assert_eq!(gone, Ok(()), "{nth}");
+    }
+    assert_ne!(first[0].0, first[1].0);
+    house.cluster.stop().await.unwrap();
+}
+
+/// Whether the server has anything of a trial: a schema, a connection, a lock.
+async fn anything_left(boss: &mut PgConnection) -> bool {
+    let left = "select exists (select from pg_namespace where nspname like 'poolproof\\_%') \
+        or exists (select from pg_stat_activity where application_name like 'poolproof/%') \
+        or exists (select from pg_locks where locktype = 'advisory')";
+    boss.fetch_one(left).await.unwrap().get(0)
 }
 
 /// A pooler drops the start-up parameter that leads names into the run's schema: its tables would be made,
@@ -251,13 +303,12 @@ async fn behind_a_pooler_nothing_is_written_and_the_error_says_what_to_do() {
     let cluster = Arc::new(Cluster::start(LocalConfig::default()).await.unwrap());
     for mode in [PoolMode::Session, PoolMode::Transaction] {
         let pooler = PgBouncer::start(Arc::clone(&cluster), mode).unwrap();
-        let url = pooler.options().to_url_lossy().to_string();
-        let reports = TempDir::new().unwrap();
-        let run = Run::plan(options(&url, reports.path()), Interrupt::new().1).unwrap();
-        let Err(error) = Box::pin(Stage::set_up(&run, &mut |_| {})).await else {
-            panic!("{mode:?}: the run was set up")
+        let bench = bench(pooler.options().to_url_lossy().as_str()).await;
+        let (_trigger, interrupt) = Interrupt::new();
+        let run = Box::pin(bench.run(&trial(), &mut |_| {}, &interrupt)).await;
+        let Err(error) = run else {
+            panic!("{mode:?}: the trial took place")
         };
-        assert_eq!(error.exit_code(), 3, "{error}");
         assert!(
             matches!(error, RunError::Elsewhere { .. }),
             "{mode:?}: {error:?}"
@@ -274,49 +325,28 @@ async fn behind_a_pooler_nothing_is_written_and_the_error_says_what_to_do() {
     assert_eq!(row.get::<i64, _>(0), 0);
 }
 
-#[test]
-fn a_server_that_does_not_tell_what_its_backends_do_is_not_believed() {
-    for (state, reason) in [
-        ("disabled", "track_activities"),
-        ("", "the role may not see"),
-    ] {
-        let view = ServerView {
-            backends: vec![poolproof_oracle::BackendRow {
-                pid: 7,
-                state: state.to_owned(),
-                in_transaction: false,
-                locks: 0,
-            }],
-            backends_peak: 1,
-            prepared_transactions: 0,
-        };
-        let Err(LookError::Failed(text)) = told(view) else {
-            panic!("{state:?} was believed");
-        };
-        assert!(text.contains(reason), "{text}");
-    }
-}
-
-/// A server with a role that is no superuser, and a run on it.
-struct Bench {
+/// A server with a role that is no superuser, and which trials run as.
+struct House {
     cluster: Cluster,
-    reports: TempDir,
 }
 
-impl Bench {
+impl House {
     async fn start() -> Self {
         let cluster = Cluster::start(LocalConfig::default()).await.unwrap();
-        let bench = Self {
-            cluster,
-            reports: TempDir::new().unwrap(),
-        };
-        let mut boss = bench.superuser().await;
+        let house = Self { cluster };
+        let mut boss = house.superuser().await;
         boss.execute(
             "create role app login password 'x'; grant create on database poolproof to app",
         )
         .await
         .unwrap();
-        bench
+        house
+    }
+
+    /// The bench on this server, for that role.
+    async fn bench(&self) -> Bench {
+        let port = self.cluster.port();
+        bench(&format!("postgres://app:x@127.0.0.1:{port}/poolproof")).await
     }
 
     async fn superuser(&self) -> PgConnection {
@@ -325,39 +355,33 @@ impl Bench {
             .unwrap()
     }
 
-    async fn run(self, when: When, breaking: &Break) -> Observed {
+    async fn run(self, when: When, breaking: &Break) -> Evidence {
         let (_trigger, interrupt) = Interrupt::new();
-        let run = Run::plan(self.options(), interrupt).unwrap();
+        let (bench, trial) = (self.bench().await, trial());
         if let (BeforeTheRun, Break::Sql(sql)) = (when, breaking) {
             self.superuser().await.execute(*sql).await.unwrap();
         }
-        let mut stage = Box::pin(Stage::set_up(&run, &mut |_| {})).await.unwrap();
+        let mut stage = stage(&bench, &trial).await;
         if when == BeforeTheLoad {
             self.break_it(&stage, breaking).await;
         }
-        let loaded = stage.keeping(async |stage| drive(&run, stage, &mut |_| {}).await);
+        let loaded =
+            stage.keeping(async |stage| drive(&trial, stage, &mut |_| {}, &interrupt).await);
         let loaded = Box::pin(loaded).await;
         let neighbour = match when {
             AfterTheLoad => self.break_it(&stage, breaking).await,
             BeforeTheRun | BeforeTheLoad => None,
         };
-        let observed = Box::pin(observe(&run, &mut stage, &loaded)).await;
+        let observed = Box::pin(observe(&trial, &mut stage, &loaded)).await;
         drop(neighbour);
+        let evidence = Evidence::new(&trial, &stage, loaded, observed);
         Box::pin(stage.teardown()).await;
         self.cluster.stop().await.unwrap();
-        observed
-    }
-
-    fn options(&self) -> RunOptions {
-        let url = format!(
-            "postgres://app:x@127.0.0.1:{}/poolproof",
-            self.cluster.port()
-        );
-        options(&url, self.reports.path())
+        evidence
     }
 
     /// Returns the neighbour that holds the lock, where there is one.
-    async fn break_it(&self, stage: &Stage, breaking: &Break) -> Option<PgConnection> {
+    async fn break_it(&self, stage: &Stage<'_>, breaking: &Break) -> Option<PgConnection> {
         let mut boss = self.superuser().await;
         match breaking {
             Break::Sql(sql) => {
@@ -409,18 +433,33 @@ impl Bench {
     }
 }
 
-fn options(url: &str, reports: &Path) -> RunOptions {
+async fn bench(url: &str) -> Bench {
     let url: DatabaseUrl = url.parse().unwrap();
-    RunOptions {
-        scenario: Scenario::parse("looks.toml", SCENARIO).unwrap(),
-        postgres: PostgresChoice::Url(Box::new(url)),
+    let postgres = PostgresChoice::Url(Box::new(url));
+    let (consent, scenario) = (RemoteConsent::default(), scenario());
+    let (_trigger, interrupt) = Interrupt::new();
+    let silent: &mut ProgressSink<'_> = &mut |_| {};
+    let started = Bench::start(&postgres, &consent, &scenario, "", silent, &interrupt).await;
+    started.unwrap()
+}
+
+async fn stage<'b>(bench: &'b Bench, trial: &Planned) -> Stage<'b> {
+    let (_trigger, interrupt) = Interrupt::new();
+    let stage = Box::pin(Stage::set_up(bench, trial, &mut |_| {}, &interrupt)).await;
+    stage.unwrap()
+}
+
+fn scenario() -> Scenario {
+    Scenario::parse("looks.toml", SCENARIO).unwrap()
+}
+
+fn trial() -> Planned {
+    let trial = Trial {
+        scenario: scenario(),
         subject: SubjectKind::Planted(Bug::Lies),
         seed: 7,
-        out: reports.to_owned(),
-        remote: RemoteConsent::default(),
-        replay: String::new(),
-        notes: Vec::new(),
-    }
+    };
+    trial.plan().unwrap()
 }
 
 async fn pid(connection: &mut PgConnection) -> i32 {

@@ -51,7 +51,7 @@ fn count_of(len: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use crate::fixture::World;
-    use crate::judge::leaks::pool_books;
+    use crate::guarantees::leaks::pool_books;
     use crate::{GuaranteeResult, GuaranteeStatus, PoolView, Sample};
 
     /// One sample each 100 ms.

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::figures::{counted, grouped};
-use crate::judge::tally::{Tally, nothing_to_check, unseen};
+use crate::guarantees::tally::{Tally, nothing_to_check, unseen};
 use crate::{Effect, Guarantee, GuaranteeResult, Observations};
 
 /// Checks one fact per write-set op, and one per id that does not belong where it was found.
 ///
 /// Whether an op may be there at all is for X; here it is all or none.
-pub(in crate::judge) fn write_sets(observations: &Observations<'_>) -> GuaranteeResult {
+pub(in crate::guarantees) fn write_sets(observations: &Observations<'_>) -> GuaranteeResult {
     if observations.limits.write_set_tables == 0 {
         return nothing_to_check(Guarantee::R2, "the run had no write sets");
     }
