@@ -51,6 +51,21 @@ pub(crate) enum Command {
         run: RunArgs,
     },
 
+    /// Offer the load of a scenario without its faults: one measurement
+    ///
+    /// The response objective and the guarantees are judged; the exit code is 1 when one of them was
+    /// missed. Everything else is as for `run`.
+    #[command(after_help = exit::HELP)]
+    Load {
+        /// A scenario file (TOML); `-` reads it from standard input
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        #[command(flatten)]
+        pool: PoolArgs,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+
     /// Serve the fault proxy on its own, with the HTTP API of Toxiproxy 2.12
     ///
     /// Runs until Ctrl-C or SIGTERM, then exits with 0. Toxics: latency, bandwidth, timeout,
@@ -90,7 +105,20 @@ pub(crate) enum Command {
     },
 }
 
-/// What `demo` and `run` have in common.
+/// What stands in for the scenario's own pool settings.
+#[derive(Debug, Args)]
+pub(crate) struct PoolArgs {
+    /// Connections that the pool keeps, in place of the scenario's pool_size
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) pool_size: Option<u32>,
+
+    /// Connections beyond these, in place of the scenario's max_overflow; -1 for no limit
+    #[arg(long, value_name = "M", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(i32).range(-1..))]
+    pub(crate) max_overflow: Option<i32>,
+}
+
+/// What `demo`, `run` and `load` have in common.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// The server: `local`, a database URL, or `env` for $POOLPROOF_DATABASE_URL

@@ -20,6 +20,7 @@ pub(crate) async fn perform(command: Command) -> u8 {
     let done = match command {
         Command::Demo(args) => run::demo(args).await,
         Command::Run { files, run } => run::files(&files, run).await,
+        Command::Load { file, pool, run } => run::load(&file, &pool, run).await,
         Command::Proxy(args) => proxy::serve(args).await,
         Command::Check { url } => check::check(&url).await,
         Command::Doctor => doctor::doctor().await,

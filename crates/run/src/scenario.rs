@@ -202,6 +202,18 @@ impl Scenario {
         self.load.rate_per_s * self.load.duration.as_secs_f64()
     }
 
+    /// Returns the scenario as a plain measurement: without its faults, and without the objective on the
+    /// recovery from them. Its name says so, so that reports do not mix.
+    #[must_use]
+    pub fn without_faults(&self) -> Self {
+        let mut plain = self.clone();
+        plain.name = format!("{}-load", self.name);
+        plain.title = format!("The load of {} without faults", self.name);
+        plain.faults.clear();
+        plain.objective.recovery = None;
+        plain
+    }
+
     /// Returns the scenario with its load lasting `duration`, and a remark if that moved faults.
     ///
     /// When the schedule of faults does not fit, the times of all faults shrink in proportion;

@@ -1,4 +1,4 @@
-//! `poolproof demo` and `poolproof run`.
+//! `poolproof demo`, `poolproof run` and `poolproof load`.
 
 mod copies;
 mod one;
@@ -17,9 +17,9 @@ use poolproof_run::{
 pub(super) use self::replay::duration_word;
 
 use self::one::{one, show};
-use self::replay::{replay_command, shell_word};
+use self::replay::{load_command, replay_command, shell_word};
 use super::{CommandError, check};
-use crate::args::RunArgs;
+use crate::args::{PoolArgs, RunArgs};
 use crate::signals::Signals;
 use crate::{diagnose, exit, output};
 
@@ -53,6 +53,26 @@ pub(super) async fn files(files: &[PathBuf], args: RunArgs) -> Result<u8, Comman
         return Ok(unread);
     }
     all(asked, args).await
+}
+
+pub(super) async fn load(file: &Path, pool: &PoolArgs, args: RunArgs) -> Result<u8, CommandError> {
+    let asked = Asked {
+        scenario: without_faults(read(file)?, pool),
+        replay: load_command(file, pool),
+    };
+    all(vec![asked], args).await
+}
+
+/// Returns the scenario as a plain measurement of its load, on another pool where one is asked for.
+fn without_faults(scenario: Scenario, pool: &PoolArgs) -> Scenario {
+    let mut scenario = scenario.without_faults();
+    if let Some(pool_size) = pool.pool_size {
+        scenario.pool.pool_size = pool_size;
+    }
+    if let Some(max_overflow) = pool.max_overflow {
+        scenario.pool.max_overflow = max_overflow;
+    }
+    scenario
 }
 
 /// A scenario to run, and how the command line named it.

@@ -1,10 +1,11 @@
 //! The command that does a run again.
 
+use std::path::Path;
 use std::time::Duration;
 
 use poolproof_run::PostgresChoice;
 
-use crate::args::RunArgs;
+use crate::args::{PoolArgs, RunArgs};
 
 /// Returns the command that does the same run again, without a password.
 pub(super) fn replay_command(
@@ -32,6 +33,18 @@ pub(super) fn replay_command(
         ));
     }
     words.join(" ")
+}
+
+/// Returns how the command line asked for a measurement without faults.
+pub(super) fn load_command(file: &Path, pool: &PoolArgs) -> String {
+    let mut what = format!("load {}", shell_word(&file.display().to_string()));
+    if let Some(pool_size) = pool.pool_size {
+        what = format!("{what} --pool-size {pool_size}");
+    }
+    if let Some(max_overflow) = pool.max_overflow {
+        what = format!("{what} --max-overflow {max_overflow}");
+    }
+    what
 }
 
 /// Writes a duration as the command line reads it.
