@@ -306,6 +306,7 @@ fn a_certificate_that_does_not_fit_is_answered_by_what_is_wrong_with_it() {
     let authority = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls/authority.pem");
     let authority = format!("sslrootcert={}", authority.display());
     server.secure_by("server.pem");
+    server.ask("grant create on database poolproof to app");
     let url =
         |mode: &str, more: &str| server.url("app:pw", &format!("poolproof?sslmode={mode}{more}"));
     let known = format!("&{authority}");

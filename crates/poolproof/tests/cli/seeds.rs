@@ -76,8 +76,8 @@ fn seeds_that_pass_end_with_one_table_and_one_file_of_each_kind() {
     }
     let suites = suites(dir.path());
     assert_eq!(suites.len(), 2);
-    assert!(suites[0].contains("poolproof.calm.seed-5"), "{suites:?}");
-    assert!(suites[1].contains("poolproof.calm.seed-6"), "{suites:?}");
+    assert!(suites[0].contains("poolproof.calm.poolproof.seed-5"), "{suites:?}");
+    assert!(suites[1].contains("poolproof.calm.poolproof.seed-6"), "{suites:?}");
     let md = fs::read_to_string(dir.path().join("r.md")).unwrap();
     assert!(md.starts_with("## ✓ 2 runs passed\n"), "{md}");
 }
