@@ -68,7 +68,7 @@ fn findings(error: &CommandError) -> Vec<Finding> {
             scenario.problems.iter().take(SHOWN).map(place).collect()
         }
         other => vec![Finding {
-            message: other.to_string(),
+            message: output::without_passwords(&other.to_string()),
             help: other.help(),
             cause: Cause::of(other),
             place: None,
@@ -133,9 +133,10 @@ struct Cause {
 impl Cause {
     fn of(error: &CommandError) -> Option<Box<Self>> {
         let texts = poolproof_run::causes(error).into_iter();
-        texts
-            .rev()
-            .fold(None, |next, text| Some(Box::new(Self { text, next })))
+        texts.rev().fold(None, |next, text| {
+            let text = output::without_passwords(&text);
+            Some(Box::new(Self { text, next }))
+        })
     }
 }
 

@@ -65,6 +65,7 @@ pub(crate) fn of_error(error: &RunError) -> u8 {
         RunError::Start(_)
         | RunError::Connect { .. }
         | RunError::Prepare { .. }
+        | RunError::Pooler { .. }
         | RunError::Elsewhere { .. }
         | RunError::NotKept { .. }
         | RunError::Proxy(_)

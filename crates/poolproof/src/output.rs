@@ -74,27 +74,46 @@ pub(crate) fn usage(message: &clap::Error) -> u8 {
     code
 }
 
-/// Puts `***` in place of passwords in URLs: clap repeats what it does not understand.
-fn without_passwords(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (before, after) = rest.split_at(at + 3);
-        shown.push_str(before);
-        let end = after.find(char::is_whitespace).unwrap_or(after.len());
-        let (url, tail) = after.split_at(end);
-        match (url.find(':'), url.rfind('@')) {
-            (Some(colon), Some(host)) if colon < host => {
-                shown.push_str(&url[..colon]);
-                shown.push_str(":***");
-                shown.push_str(&url[host..]);
-            }
-            _ => shown.push_str(url),
+/// Puts `***` in place of passwords: messages repeat what they do not understand, and somebody may have
+/// written a URL, or a part of one, where something else belongs.
+pub(crate) fn without_passwords(text: &str) -> String {
+    text.split_inclusive(char::is_whitespace)
+        .map(|word| {
+            let end = word.trim_end().len();
+            let (word, space) = word.split_at(end);
+            hide_parameter(&hide_login(word)) + space
+        })
+        .collect()
+}
+
+/// Hides what stands between a user's colon and the host: `postgres://u:***@host/db`, `u:***@host`.
+fn hide_login(word: &str) -> String {
+    let start = word.find("://").map_or(0, |at| at + 3);
+    let login = &word[start..];
+    match (login.find(':'), login.rfind('@')) {
+        (Some(colon), Some(host)) if colon < host => {
+            format!(
+                "{}{}:***{}",
+                &word[..start],
+                &login[..colon],
+                &login[host..]
+            )
         }
-        rest = tail;
+        _ => word.to_owned(),
     }
-    shown.push_str(rest);
-    shown
+}
+
+/// Hides the value of `password=…`, as far as it may go.
+fn hide_parameter(word: &str) -> String {
+    const NAME: &str = "password=";
+    match word.to_ascii_lowercase().find(NAME) {
+        Some(at) => {
+            let (before, value) = word.split_at(at + NAME.len());
+            let end = value.find(['&', '\'', '"']).unwrap_or(value.len());
+            format!("{before}***{}", &value[end..])
+        }
+        None => word.to_owned(),
+    }
 }
 
 /// How the verdict should look on standard output.
@@ -146,6 +165,24 @@ mod tests {
             without_passwords(text),
             "unexpected argument 'postgres://app:***@host/db' found, see http://x/y"
         );
-        assert_eq!(without_passwords("a://u@h b://h:1/d"), "a://u@h b://h:1/d");
+        for (text, shown) in [
+            ("a://u@h b://h:1/d", "a://u@h b://h:1/d"),
+            (
+                "u:s3cret@127.0.0.1/shop is no file",
+                "u:***@127.0.0.1/shop is no file",
+            ),
+            (
+                "host=x password=s3cret user=y",
+                "host=x password=*** user=y",
+            ),
+            (
+                "\"postgres://h/d?a=1&Password=s3&b=2\"",
+                "\"postgres://h/d?a=1&Password=***&b=2\"",
+            ),
+            ("at 127.0.0.1:8474, 3:4", "at 127.0.0.1:8474, 3:4"),
+            ("me@example.org", "me@example.org"),
+        ] {
+            assert_eq!(without_passwords(text), shown);
+        }
     }
 }

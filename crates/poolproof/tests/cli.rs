@@ -14,6 +14,8 @@ use nix::unistd::Pid;
 
 #[path = "cli/completion.rs"]
 mod completion;
+#[path = "cli/load.rs"]
+mod load;
 #[path = "cli/seeds.rs"]
 mod seeds;
 
@@ -367,6 +369,62 @@ fn standard_output_can_be_the_record_alone() {
 /// Goal: what CI goes by survives a copy that cannot be written. Method: a pool with a planted
 /// bug, and a device that is always full.
 #[cfg(target_os = "linux")]
+#[test]
+fn no_copy_is_written_over_a_scenario_or_another_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = scenario(dir.path(), "calm.toml", CALM);
+    let other = dir.path().join("copy");
+    let other = other.to_str().unwrap();
+    let around = format!("{}/./calm.toml", dir.path().display());
+    for copies in [
+        &["--md", &file][..],
+        &["--json", &around],
+        &["--junit", &file],
+        &["--md", other, "--junit", other],
+    ] {
+        let (code, _, stderr) = run(&[&["run", &file], copies].concat());
+        assert_eq!(code, 2, "{copies:?}: {stderr}");
+        assert!(stderr.contains("nothing was started"), "{stderr}");
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), CALM);
+    assert!(!Path::new(other).exists());
+}
+
+/// Goal: a password in the wrong place is not repeated.
+#[test]
+fn a_url_in_the_wrong_place_is_shown_without_its_password() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = scenario(dir.path(), "calm.toml", CALM);
+    let url = "postgres://u:hunter2secret@127.0.0.1:1/shop";
+    for arguments in [
+        &["report", url][..],
+        &["run", url],
+        &["run", "u:hunter2secret@127.0.0.1/shop"],
+        &["run", "host=127.0.0.1 password=hunter2secret"],
+        &["run", &file, "--json", url],
+        &["run", &file, "--junit", url],
+        &["run", &file, "--subject", url],
+        &[
+            "check",
+            "postgres://127.0.0.1:1/shop?sslmod=a&password=hunter2secret",
+        ],
+        &[
+            "run",
+            &file,
+            "--allow-remote",
+            "--confirm-database",
+            url,
+            "--postgres",
+            "postgres://u@127.0.0.1:1/shop",
+        ],
+    ] {
+        let (code, stdout, stderr) = run(arguments);
+        assert_ne!(code, 0, "{arguments:?}");
+        let told = format!("{stdout}{stderr}");
+        assert!(!told.contains("hunter2secret"), "{arguments:?}: {told}");
+    }
+}
+
 #[test]
 fn a_copy_that_cannot_be_written_does_not_hide_a_failed_guarantee() {
     let dir = tempfile::tempdir().unwrap();

@@ -122,8 +122,9 @@ const ANSWERS: &[Answer] = &[
     ),
     always(
         "25006",
-        "the server is read only, be it a standby or by default_transaction_read_only: name the \
-         primary",
+        "nothing can be written there: of a standby name the primary; else default_transaction_read_only \
+         is on in the scenario, the role, the database or the server: switch it off (ALTER ROLE … RESET \
+         default_transaction_read_only)",
     ),
     from("42501", "set_config", OPTIONS),
     at(
@@ -155,14 +156,12 @@ const ANSWERS: &[Answer] = &[
         "53200",
         "the server has no memory left: see its log, and what else runs there",
     ),
-    at(
-        Step::Creating,
+    always(
         "57014",
-        "a statement was cancelled, by hand or by the statement_timeout of role or database: raise \
+        "a statement was cancelled, by hand or by the statement_timeout of scenario, role or database: raise \
          that, or write options=-c%20statement_timeout%3D0 into the URL",
     ),
-    at(
-        Step::Creating,
+    always(
         "55P03",
         "another session holds a lock for longer than lock_timeout: see pg_stat_activity",
     ),

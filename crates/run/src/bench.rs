@@ -127,6 +127,9 @@ impl Bench {
     }
 
     /// Stops and removes what was started, and returns what could not be.
+    ///
+    /// # Cancel safety
+    /// Safe: a server whose stop was given up is stopped by dropping it.
     pub async fn stop(mut self, progress: &mut ProgressSink<'_>) -> Vec<String> {
         let cluster = self.cluster.take();
         let stopped = Box::pin(async {
@@ -222,6 +225,9 @@ fn unanswered(direct: &PgConnectOptions, source: AdminError) -> RunError {
 async fn connect_admin(direct: &PgConnectOptions) -> Result<Admin, RunError> {
     match tokio::time::timeout(PREPARE, Admin::connect(direct.clone())).await {
         Ok(Ok(admin)) => Ok(admin),
+        Ok(Err(AdminError::Pooler { .. })) => Err(RunError::Pooler {
+            target: describe_target(direct),
+        }),
         Ok(Err(source)) => Err(RunError::Connect {
             target: describe_target(direct),
             source: Box::new(source),

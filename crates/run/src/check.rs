@@ -11,6 +11,7 @@ use thiserror::Error;
 use tokio::time::{Instant, timeout};
 
 use crate::advice::{Step, advice};
+use crate::error::POOLER;
 
 /// How often [`check`] connects, so that its figures are not one accident.
 pub const TRIES: usize = 5;
@@ -171,6 +172,12 @@ pub enum CheckError {
         /// User, host, port and database.
         target: String,
     },
+    /// What answers is no server.
+    #[error("a connection pooler answers at {target}, and not the server")]
+    Pooler {
+        /// User, host, port and database.
+        target: String,
+    },
     /// It answers queries, but not those about itself.
     #[error("{target} does not say how many connections it has")]
     Ask {
@@ -195,6 +202,7 @@ impl CheckError {
             Self::Ask { source, .. } if matches!(**source, AdminError::Connect { .. }) => {
                 advice(self, Step::Connecting).unwrap_or_default()
             }
+            Self::Pooler { .. } => POOLER.to_owned(),
             Self::Ask { .. } => "a pooler such as pgbouncer may stand in between: name the \
                                  server's own address"
                 .to_owned(),
@@ -223,9 +231,14 @@ pub async fn check(url: &DatabaseUrl) -> Result<Checked, CheckError> {
         connects.push(connect);
         queries.push(query);
     }
-    let asked = |source| CheckError::Ask {
-        target: target.clone(),
-        source: Box::new(source),
+    let asked = |source| match source {
+        AdminError::Pooler { .. } => CheckError::Pooler {
+            target: target.clone(),
+        },
+        source => CheckError::Ask {
+            target: target.clone(),
+            source: Box::new(source),
+        },
     };
     let mut admin = Admin::connect(options).await.map_err(asked)?;
     let info = admin.server_info().await.map_err(asked)?;
@@ -287,7 +300,8 @@ async fn try_once(
         target: target.to_owned(),
         source,
     };
-    sqlx::query("select 1")
+    // Not prepared: behind a pooler that would stay in a session of others.
+    sqlx::raw_sql("select 1")
         .execute(&mut connection)
         .await
         .map_err(failed)?;

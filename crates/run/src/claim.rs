@@ -40,6 +40,8 @@ pub(crate) struct Claim {
     pub(crate) backends_peak: u64,
     /// That of the claim's own connection.
     own: String,
+    /// When it was staked, by the server's clock in microseconds: what is older is not the run's.
+    pub(crate) since_us: i64,
 }
 
 /// Why a run cannot be sure of what it owns.
@@ -61,7 +63,7 @@ pub(crate) enum ClaimError {
         schema: String,
     },
     /// The schema is not there, or is another one of the same name.
-    #[error("schema {schema} was dropped by somebody else")]
+    #[error("schema {schema} was dropped or renamed by somebody else")]
     Dropped {
         /// The schema.
         schema: String,
@@ -91,8 +93,11 @@ impl Claim {
         subject: &str,
     ) -> Result<Self, ClaimError> {
         let own = connection_name(schema, "claim");
+        let mut admin = Admin::connect_as(options.clone(), &own).await?;
+        let since_us = admin.clock_us().await?;
         let mut claim = Self {
-            admin: Admin::connect_as(options.clone(), &own).await?,
+            admin,
+            since_us,
             schema: schema.to_owned(),
             oid: None,
             subject: subject.to_owned(),

@@ -14,6 +14,10 @@ use crate::check::Room;
 use crate::execute::Finished;
 use crate::scenario::ScenarioError;
 
+/// What to do about a pooler in between.
+pub(crate) const POOLER: &str = "locks, looks and tables of a run need the server itself, and a pooler may \
+    lend one session to several clients: name the server's own host and port; nothing was changed";
+
 /// Why [`crate::execute()`] has no verdict to give.
 ///
 /// Reads well after "failed to run the scenario: ".
@@ -87,6 +91,12 @@ pub enum RunError {
         /// The server's answer.
         #[source]
         source: sqlx::Error,
+    },
+    /// What answers is no server.
+    #[error("a connection pooler answers at {target}, and not the server")]
+    Pooler {
+        /// Host, port and database, without a password.
+        target: String,
     },
     /// Names would lead elsewhere than into the run's own schema.
     #[error("the server was asked for the search path {schema} at connect, and has {found}")]
@@ -225,6 +235,7 @@ impl RunError {
                 source.kind(),
                 "choose another folder with --out",
             )),
+            Self::Pooler { .. } => Some(POOLER.into()),
             Self::Elsewhere { .. } => Some(
                 "a connection pooler in between keeps start-up parameters to itself, so the tables \
                  would be made where others have theirs: name the server's own host and port; \

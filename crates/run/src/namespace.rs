@@ -13,10 +13,11 @@ use poolproof_load::{
 use poolproof_oracle::{BankSnapshot, Store};
 use poolproof_testbed::{Admin, AdminError};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 use tokio::time::Instant;
 
 use crate::claim::{Claim, ClaimError, connection_name};
+use crate::error::chain;
 
 pub(crate) const PREFIX: &str = "poolproof_";
 
@@ -24,6 +25,8 @@ pub(crate) const PREFIX: &str = "poolproof_";
 pub(crate) struct Namespace {
     schema: String,
     claim: Claim,
+    /// What became of schemas that killed runs had left.
+    swept: Vec<String>,
 }
 
 /// Why the run's tables could not be made.
@@ -72,6 +75,7 @@ impl Namespace {
         let mut namespace = Self {
             schema: schema.to_owned(),
             claim,
+            swept: Vec::new(),
         };
         match namespace.fill(workloads).await {
             Ok(()) => Ok(namespace),
@@ -85,10 +89,12 @@ impl Namespace {
 
     async fn fill(&mut self, workloads: &[Workload]) -> Result<(), CreateError> {
         let connection = self.claim.admin.connection().await?;
-        drop_abandoned(connection).await?;
+        self.swept = drop_abandoned(connection).await?;
         // In one transaction: whole or not at all.
         run_sql(connection, "begin".to_owned()).await?;
         run_sql(connection, format!("create schema {}", self.schema)).await?;
+        let marked = format!("comment on schema {} is '{MARK}'", self.schema);
+        run_sql(connection, marked).await?;
         for sql in OP_LOG_SCHEMA_SQL {
             run_sql(connection, sql.to_owned()).await?;
         }
@@ -104,9 +110,19 @@ impl Namespace {
         self.claim.prove().await
     }
 
+    /// Says what became of schemas that killed runs had left.
+    pub(crate) fn swept(&self) -> &[String] {
+        &self.swept
+    }
+
     /// Returns the most connections of the subject that a proof showed at one time.
     pub(crate) fn backends_peak(&self) -> u64 {
         self.claim.backends_peak
+    }
+
+    /// Returns since when the server may have anything of the run, by its own clock in microseconds.
+    pub(crate) fn since_us(&self) -> i64 {
+        self.claim.since_us
     }
 
     /// Returns how often its connection was lost and opened again.
@@ -220,14 +236,21 @@ pub(crate) fn in_schema(options: &PgConnectOptions, schema: &str) -> PgConnectOp
         .disable_statement_logging()
 }
 
-/// Schemas of ours whose lock is free, which is then held, and whether a connection of their run lives.
-/// `case` fixes the order: only a schema of ours may have its lock tried. What belongs to another role is
-/// that role's to drop.
+/// What a run writes on its schema. Only what bears it may be swept: a name alone proves nothing.
+const MARK: &str =
+    "made by poolproof for one run, which drops it; the next run sweeps what a killed one left";
+
+/// Schemas that bear our mark (`$1`) and whose lock is free, which is then held, and whether a connection
+/// of their run lives. `case` fixes the order: only a schema of ours may have its lock tried. What belongs
+/// to another role is that role's to drop.
 const ABANDONED_SQL: &str = "select nspname::text, exists (select from pg_stat_activity \
     where application_name like 'poolproof/' || substr(nspname, 11) || '/%') \
     from pg_namespace where case when nspname ~ '^poolproof_[0-9a-f]{8,}$' \
-    and pg_has_role(nspowner, 'usage') \
+    and obj_description(oid, 'pg_namespace') = $1 and pg_has_role(nspowner, 'usage') \
     then pg_try_advisory_lock(hashtextextended(nspname::text, 0)) else false end";
+
+/// How long a sweep waits for what somebody does in an abandoned schema.
+const SWEEP_LOCK: &str = "set local lock_timeout = '1s'";
 
 /// How long the server is given to notice that the connections of a killed run are gone.
 const LAST_BREATH: Duration = Duration::from_secs(2);
@@ -235,29 +258,52 @@ const LAST_BREATH: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Drops the schemas of runs that no longer hold their lock and have no other connection either: a run
-/// that lives can lose the one that holds it, and takes the lock again.
-async fn drop_abandoned(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+/// that lives can lose the one that holds it, and takes the lock again. Returns what it did, for the
+/// reader.
+async fn drop_abandoned(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    let mut told = Vec::new();
     let until = Instant::now() + LAST_BREATH;
     let mut looks = tokio::time::interval(LOOK);
     loop {
         looks.tick().await;
         let mut alive = false;
-        for row in connection.fetch_all(ABANDONED_SQL).await? {
+        let abandoned = sqlx::query(ABANDONED_SQL).persistent(false).bind(MARK);
+        for row in abandoned.fetch_all(&mut *connection).await? {
             let schema: String = row.try_get(0)?;
             if row.try_get(1)? {
                 alive = true;
             } else {
-                let sql = format!("drop schema if exists {schema} cascade");
-                run_sql(connection, sql).await?;
+                told.push(sweep(connection, &schema).await);
             }
             sqlx::query("select pg_advisory_unlock(hashtextextended($1, 0))")
+                .persistent(false)
                 .bind(&schema)
                 .execute(&mut *connection)
                 .await?;
         }
         if !alive || Instant::now() >= until {
-            return Ok(());
+            told.sort();
+            told.dedup();
+            return Ok(told);
         }
+    }
+}
+
+/// Drops one schema, and says what came of it.
+async fn sweep(connection: &mut PgConnection, schema: &str) -> String {
+    let drop = async {
+        let mut transaction = connection.begin().await?;
+        run_sql(&mut transaction, SWEEP_LOCK.to_owned()).await?;
+        let sql = format!("drop schema if exists {schema} cascade");
+        run_sql(&mut transaction, sql).await?;
+        transaction.commit().await
+    };
+    match drop.await {
+        Ok(()) => format!("schema {schema}, which a killed run had left, was dropped"),
+        Err(error) => format!(
+            "schema {schema}, which a killed run had left, stays: {}",
+            chain(&error)
+        ),
     }
 }
 

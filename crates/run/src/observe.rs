@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use poolproof_oracle::{BackendRow, CapacityProbe, CutShort, PoolView, ServerView, Store};
-use poolproof_testbed::{Admin, AdminError};
+use poolproof_testbed::{Admin, AdminError, ServerInfo};
 use tokio::time::Instant;
 
 use crate::claim::ClaimError;
@@ -94,6 +94,19 @@ pub(crate) async fn observe(trial: &Planned, stage: &mut Stage<'_>, loaded: &Loa
     } else {
         read_tables(trial, stage).await
     };
+    let mut notes = stage.notes();
+    let store = match restart(stage).await {
+        Some(Restart { text, durable }) if store.is_ok() => {
+            notes.push(text.clone());
+            // Lost by a server that promised nothing: no pool can keep that.
+            if durable {
+                store
+            } else {
+                Err(LookError::Failed(text))
+            }
+        }
+        _ => store,
+    };
     let unreachable = |error: Option<&LookError>| matches!(error, Some(LookError::Unreachable(_)));
     let server_lost =
         lost || (unreachable(server.as_ref().err()) && unreachable(store.as_ref().err()));
@@ -112,7 +125,7 @@ pub(crate) async fn observe(trial: &Planned, stage: &mut Stage<'_>, loaded: &Loa
         store: store.map_err(LookError::text),
         server_lost,
         proxy,
-        notes: stage.notes(),
+        notes,
     }
 }
 
@@ -158,7 +171,8 @@ async fn server_at_rest(
 
 async fn look_at_server(admin: &mut Admin, stage: &Stage<'_>) -> Result<ServerView, AdminError> {
     let backends = admin.backends(&stage.application_name).await?;
-    let prepared_transactions = admin.prepared_transactions().await?;
+    let since_us = stage.namespace.as_ref().map_or(0, Namespace::since_us);
+    let prepared_transactions = admin.prepared_transactions(since_us).await?;
     let seen_before = stage.namespace.as_ref().map_or(0, Namespace::backends_peak);
     let backends: Vec<_> = backends
         .into_iter()
@@ -190,6 +204,34 @@ fn told(view: ServerView) -> Result<ServerView, LookError> {
         Some(reason) => Err(LookError::Failed(reason.to_owned())),
         None => Ok(view),
     }
+}
+
+/// A restart of the server since the bench was brought up.
+struct Restart {
+    text: String,
+    /// Whether it may have lost no commit.
+    durable: bool,
+}
+
+/// Returns whether the server restarted; none also when nobody can tell.
+async fn restart(stage: &Stage<'_>) -> Option<Restart> {
+    let before = &stage.bench.info;
+    let mut admin = Admin::connect(stage.bench.direct.clone()).await.ok()?;
+    let now = admin.server_info().await.ok()?;
+    restart_between(before, &now)
+}
+
+fn restart_between(before: &ServerInfo, now: &ServerInfo) -> Option<Restart> {
+    if now.started_at == before.started_at {
+        return None;
+    }
+    let durable = before.durable && now.durable;
+    let mut text = "the server was restarted while the run was on".to_owned();
+    if !durable {
+        text +=
+            ", and acknowledges commits that are not on disk (fsync or synchronous_commit is off)";
+    }
+    Some(Restart { text, durable })
 }
 
 /// Makes sure that the fault proxy is there and lets everything through.
@@ -250,7 +292,35 @@ async fn pause() {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
+
+    #[test]
+    fn a_restarted_server_is_blamed_for_lost_commits_only_where_it_promised_nothing() {
+        let started = |after: u64, durable| ServerInfo {
+            version_text: String::new(),
+            version_num: 150_000,
+            max_connections: 100,
+            reserved: 3,
+            in_use: 1,
+            started_at: SystemTime::UNIX_EPOCH + Duration::from_secs(after),
+            durable,
+        };
+        let between = |before, now| {
+            restart_between(&before, &now).map(|Restart { text, durable }| (text, durable))
+        };
+        assert_eq!(between(started(1, false), started(1, false)), None);
+        let restarted = "the server was restarted while the run was on".to_owned();
+        assert_eq!(
+            between(started(1, true), started(2, true)),
+            Some((restarted.clone(), true))
+        );
+        for (before, now) in [(true, false), (false, true), (false, false)] {
+            let (text, durable) = between(started(1, before), started(2, now)).unwrap();
+            assert!(!durable && text.starts_with(&restarted), "{text}");
+        }
+    }
 
     #[test]
     fn a_server_that_does_not_tell_what_its_backends_do_is_not_believed() {

@@ -120,6 +120,8 @@ impl<'b> Stage<'b> {
             .into_iter()
             .collect();
         notes.extend(self.claim_lost.clone());
+        let swept = self.namespace.as_ref().map(Namespace::swept);
+        notes.extend_from_slice(swept.unwrap_or_default());
         notes
     }
 

@@ -223,7 +223,7 @@ impl Bench {
                 return ServerView {
                     backends_peak: backends.len() as u64,
                     backends: backends.into_iter().map(row).collect(),
-                    prepared_transactions: admin.prepared_transactions().await.unwrap(),
+                    prepared_transactions: admin.prepared_transactions(0).await.unwrap(),
                 };
             }
             pause().await;

@@ -29,7 +29,8 @@ const SERVER_INFO_SQL: &str = "select version(), \
         + coalesce(current_setting('reserved_connections', true)::int, 0), \
     (select count(*) from pg_stat_activity \
         where backend_type = 'client backend' or (backend_type is null and datid is not null)), \
-    (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint";
+    (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint, \
+    current_setting('fsync')::bool and current_setting('synchronous_commit') <> 'off'";
 
 /// A server, or a role, may be set to end sessions that are idle and statements that are slow. What
 /// looks at a pool must outlive that: a look that was cut off would have seen nothing.
@@ -42,6 +43,14 @@ const OUTLIVE_SQL: [&str; 2] = [
     ('idle_session_timeout', 'idle_in_transaction_session_timeout', \
     'lock_timeout', 'transaction_timeout')",
 ];
+
+/// A start-up option that means nothing to the server, and by which a connection knows its own session:
+/// a pooler in between keeps start-up options for itself, or lends a session that others use too.
+const DIRECT: (&str, &str) = ("poolproof.direct", "yes");
+
+/// Asked before anything else, and without a prepared statement: it leaves nothing in a session that is
+/// not ours.
+const DIRECT_SQL: &str = "select coalesce(current_setting('poolproof.direct', true), '')";
 
 const BACKENDS_SQL: &str = "select pid, coalesce(state, ''), xact_start is not null, \
     (select count(*) from pg_locks l where l.pid = a.pid \
@@ -62,6 +71,15 @@ pub enum AdminError {
         /// What the server or the network said.
         #[source]
         source: sqlx::Error,
+    },
+    /// Something in between keeps the start-up options for itself, so the session may be shared. Nothing
+    /// was changed in it.
+    #[error("{host}:{port} is a connection pooler, and not the server")]
+    Pooler {
+        /// Name or address of what answered.
+        host: String,
+        /// Its port.
+        port: u16,
     },
     /// The connection was there and the question failed.
     #[error("ask the server for {what}")]
@@ -87,6 +105,7 @@ impl AdminError {
         match self {
             Self::Connect { source, .. } | Self::Ask { source, .. } => broken(source),
             Self::Deadline { .. } => true,
+            Self::Pooler { .. } => false,
         }
     }
 }
@@ -194,6 +213,7 @@ impl Admin {
                 in_use: count(row.try_get::<i64, _>(4)?),
                 started_at: SystemTime::UNIX_EPOCH
                     + Duration::from_micros(u64::try_from(started_us).unwrap_or(0)),
+                durable: row.try_get(6)?,
             })
         };
         one(&rows).and_then(read).map_err(|source| AdminError::Ask {
@@ -217,19 +237,36 @@ impl Admin {
             .map_err(|source| AdminError::Ask { what, source })
     }
 
-    /// Counts the prepared transactions of the connection's database.
+    /// Counts the prepared transactions of this role in the connection's database that are not older
+    /// than `since`, in microseconds of the server's clock from 1970.
     ///
     /// # Errors
     /// [`AdminError`] when there is no answer in time.
     /// # Cancel safety
     /// Safe. The connection is opened again for the next question.
-    pub async fn prepared_transactions(&mut self) -> Result<u64, AdminError> {
+    pub async fn prepared_transactions(&mut self, since_us: i64) -> Result<u64, AdminError> {
         let what = "its prepared transactions";
-        let sql = "select count(*) from pg_prepared_xacts where database = current_database()";
-        let rows = self.ask(what, sql, &[]).await?;
+        let sql = "select count(*) from pg_prepared_xacts where database = current_database() \
+            and owner = current_user and prepared >= to_timestamp($1::text::float8 / 1000000)";
+        let rows = self.ask(what, sql, &[&since_us.to_string()]).await?;
         one(&rows)
             .and_then(|row| row.try_get::<i64, _>(0))
             .map(count)
+            .map_err(|source| AdminError::Ask { what, source })
+    }
+
+    /// Returns the server's clock, in microseconds from 1970.
+    ///
+    /// # Errors
+    /// [`AdminError`] when there is no answer in time.
+    /// # Cancel safety
+    /// Safe. The connection is opened again for the next question.
+    pub async fn clock_us(&mut self) -> Result<i64, AdminError> {
+        let what = "its clock";
+        let sql = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
+        let rows = self.ask(what, sql, &[]).await?;
+        one(&rows)
+            .and_then(|row| row.try_get(0))
             .map_err(|source| AdminError::Ask { what, source })
     }
 
@@ -293,16 +330,26 @@ impl Admin {
                 source,
             })?;
         self.opened += 1;
-        Ok(opened)
+        opened.ok_or_else(|| AdminError::Pooler {
+            host: self.options.get_host().to_owned(),
+            port: self.options.get_port(),
+        })
     }
 }
 
-async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
-    let mut connection = PgConnection::connect_with(options).await?;
+/// Connects; none where a pooler stands in between.
+async fn connect(options: &PgConnectOptions) -> Result<Option<PgConnection>, sqlx::Error> {
+    let options = options.clone().options([DIRECT]);
+    let mut connection = PgConnection::connect_with(&options).await?;
+    let row = connection.fetch_one(sqlx::raw_sql(DIRECT_SQL)).await?;
+    if row.try_get::<String, _>(0)? != DIRECT.1 {
+        connection.close().await?;
+        return Ok(None);
+    }
     for sql in OUTLIVE_SQL {
         connection.execute(sql).await?;
     }
-    Ok(connection)
+    Ok(Some(connection))
 }
 
 impl fmt::Debug for Admin {

@@ -19,6 +19,9 @@ pub struct ServerInfo {
     pub in_use: u32,
     /// When the server started.
     pub started_at: SystemTime,
+    /// Whether this role's commits are on disk before they are acknowledged: `fsync` is on, and
+    /// `synchronous_commit` is not off.
+    pub durable: bool,
 }
 
 impl ServerInfo {

@@ -51,6 +51,14 @@ pub(crate) enum CommandError {
         first: &'static str,
         second: &'static str,
     },
+    #[error("--{flag} would write over the scenario {}", path.display())]
+    OverScenario { flag: &'static str, path: PathBuf },
+    #[error("--{first} and --{second} would both write to {}", path.display())]
+    TwoToOneFile {
+        first: &'static str,
+        second: &'static str,
+        path: PathBuf,
+    },
     #[error("the database URL cannot be used")]
     Url(#[source] UrlError),
     #[error("{URL_VARIABLE} is not set")]
@@ -109,6 +117,8 @@ impl CommandError {
             | Self::Scenario(_)
             | Self::OneFileForMany { .. }
             | Self::TwoToStandardOutput { .. }
+            | Self::OverScenario { .. }
+            | Self::TwoToOneFile { .. }
             | Self::Url(_)
             | Self::NoUrl
             | Self::EmptyUrl
@@ -153,6 +163,9 @@ impl CommandError {
             Self::Write { source, .. } => write_advice(source.kind(), "name another file"),
             Self::OneFileForMany { .. } => {
                 "take result.json from each run's folder; --junit and --md hold all runs".to_owned()
+            }
+            Self::OverScenario { .. } | Self::TwoToOneFile { .. } => {
+                "name another file; nothing was started".to_owned()
             }
             Self::TwoToStandardOutput { .. } => "write one of them to a file".to_owned(),
             // The others say themselves what to write instead.

@@ -28,6 +28,7 @@ const SCENARIO_BYTES_MAX: u64 = 1 << 20;
 
 pub(super) async fn demo(args: RunArgs) -> Result<u8, CommandError> {
     let asked = Asked {
+        file: None,
         scenario: Scenario::quickstart(),
         replay: "demo".to_owned(),
     };
@@ -40,6 +41,7 @@ pub(super) async fn files(files: &[PathBuf], args: RunArgs) -> Result<u8, Comman
     for file in files {
         match read(file) {
             Ok(scenario) => asked.push(Asked {
+                file: Some(file.clone()),
                 scenario,
                 replay: format!("run {}", shell_word(&file.display().to_string())),
             }),
@@ -57,6 +59,7 @@ pub(super) async fn files(files: &[PathBuf], args: RunArgs) -> Result<u8, Comman
 
 pub(super) async fn load(file: &Path, pool: &PoolArgs, args: RunArgs) -> Result<u8, CommandError> {
     let asked = Asked {
+        file: Some(file.to_owned()),
         scenario: without_faults(read(file)?, pool),
         replay: load_command(file, pool),
     };
@@ -77,6 +80,8 @@ fn without_faults(scenario: Scenario, pool: &PoolArgs) -> Scenario {
 
 /// A scenario to run, and how the command line named it.
 struct Asked {
+    /// Where it stands.
+    file: Option<PathBuf>,
     scenario: Scenario,
     replay: String,
 }
@@ -122,7 +127,8 @@ fn scenario_text(file: &Path) -> Result<String, CommandError> {
 async fn all(asked: Vec<Asked>, args: RunArgs) -> Result<u8, CommandError> {
     let seeds = seeds(&args);
     let runs = asked.len() * seeds.len();
-    copies::check(&args, runs)?;
+    let files = asked.iter().filter_map(|asked| asked.file.as_deref());
+    copies::check(&args, runs, &files.collect::<Vec<_>>())?;
     let postgres = postgres(&args)?;
     let consent = RemoteConsent {
         allow_remote: args.allow_remote,
@@ -135,7 +141,10 @@ async fn all(asked: Vec<Asked>, args: RunArgs) -> Result<u8, CommandError> {
         })?;
     }
     let mut rounds = vec![Vec::new(); seeds.len()];
-    for Asked { scenario, replay } in asked {
+    for Asked {
+        scenario, replay, ..
+    } in asked
+    {
         let (scenario, mut notes) = fit(scenario, &args)?;
         notes.extend(scenario.remarks.clone());
         notes.extend(ignored_parameters(&postgres));

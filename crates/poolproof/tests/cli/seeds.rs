@@ -76,8 +76,14 @@ fn seeds_that_pass_end_with_one_table_and_one_file_of_each_kind() {
     }
     let suites = suites(dir.path());
     assert_eq!(suites.len(), 2);
-    assert!(suites[0].contains("poolproof.calm.poolproof.seed-5"), "{suites:?}");
-    assert!(suites[1].contains("poolproof.calm.poolproof.seed-6"), "{suites:?}");
+    assert!(
+        suites[0].contains("poolproof.calm.poolproof.seed-5"),
+        "{suites:?}"
+    );
+    assert!(
+        suites[1].contains("poolproof.calm.poolproof.seed-6"),
+        "{suites:?}"
+    );
     let md = fs::read_to_string(dir.path().join("r.md")).unwrap();
     assert!(md.starts_with("## ✓ 2 runs passed\n"), "{md}");
 }
@@ -181,7 +187,7 @@ fn an_interrupt_in_the_middle_of_a_seed_ends_them_all() {
 fn an_interrupt_between_two_seeds_ends_them_all() {
     let dir = tempfile::tempdir().unwrap();
     let (child, mut progress) = started(dir.path(), &["--seeds", "3", "--duration", "1s"]);
-    wait_for(&mut progress, "judge");
+    wait_for(&mut progress, "look");
     send(&child, Signal::SIGINT);
     let mut rest = String::new();
     progress.read_to_string(&mut rest).unwrap();

@@ -190,7 +190,7 @@ fn after_a_second_ctrl_c_in_the_middle_of_the_clean_up() {
     run.wait_for("the fault: ");
     let traces = Traces::of(&place);
     run.signal(Signal::SIGINT);
-    run.wait_for("judge");
+    run.wait_for("look");
     run.signal(Signal::SIGINT);
     // It may have come too late to skip the report; the exit code is the same.
     run.end().expect(130);

@@ -296,33 +296,78 @@ async fn anything_left(boss: &mut PgConnection) -> bool {
     boss.fetch_one(left).await.unwrap().get(0)
 }
 
-/// A pooler drops the start-up parameter that leads names into the run's schema: its tables would be made,
-/// and stay, in `public`.
+/// A pooler lends one session to several clients: what a run sets, locks or prepares in it would be
+/// theirs, and its tables would be made, and stay, in `public`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn behind_a_pooler_nothing_is_written_and_the_error_says_what_to_do() {
+async fn a_pooler_is_refused_before_anything_is_changed_in_its_sessions() {
     let cluster = Arc::new(Cluster::start(LocalConfig::default()).await.unwrap());
+    let options = cluster.options();
+    let mut boss = PgConnection::connect_with(&options).await.unwrap();
+    let user = options.get_username();
+    let protect = format!("alter role \"{user}\" set statement_timeout = '7s'");
+    boss.execute(AssertSqlSafe(protect)).await.unwrap();
     for mode in [PoolMode::Session, PoolMode::Transaction] {
         let pooler = PgBouncer::start(Arc::clone(&cluster), mode).unwrap();
-        let bench = bench(pooler.options().to_url_lossy().as_str()).await;
-        let (_trigger, interrupt) = Interrupt::new();
-        let run = Box::pin(bench.run(&trial(), &mut |_| {}, &interrupt)).await;
-        let Err(error) = run else {
-            panic!("{mode:?}: the trial took place")
-        };
-        assert!(
-            matches!(error, RunError::Elsewhere { .. }),
-            "{mode:?}: {error:?}"
-        );
+        let url: DatabaseUrl = pooler.options().to_url_lossy().as_str().parse().unwrap();
+        let error = try_bench(&PostgresChoice::Url(Box::new(url.clone()))).await;
+        let error = error.unwrap_err();
+        assert!(matches!(error, RunError::Pooler { .. }), "{error:?}");
         let help = error.help().unwrap_or_default();
         assert!(help.contains("name the server's own host"), "{help}");
+        let error = crate::check(&url).await.unwrap_err();
+        assert!(
+            matches!(error, crate::CheckError::Pooler { .. }),
+            "{error:?}"
+        );
+        let mut other = PgConnection::connect_with(&pooler.options()).await.unwrap();
+        let row = other.fetch_one(sqlx::raw_sql(SHARED)).await.unwrap();
+        let left: (String, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        assert_eq!(left, ("7s".to_owned(), 0, 0), "{mode:?}");
     }
-    let mut boss = PgConnection::connect_with(&cluster.options())
-        .await
-        .unwrap();
     let made =
         "select count(*) from pg_class where relname = 'op_log' or relname like 'write_set%'";
     let row = boss.fetch_one(made).await.unwrap();
     assert_eq!(row.get::<i64, _>(0), 0);
+}
+
+/// What others share of a session, and what a run might leave there.
+const SHARED: &str = "select current_setting('statement_timeout'), \
+    (select count(*) from pg_prepared_statements), \
+    (select count(*) from pg_locks where locktype = 'advisory')";
+
+/// A name alone proves nothing, and nobody is waited for who uses what a killed run left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sweep_drops_what_bears_the_mark_of_a_run_and_is_not_in_use() {
+    let house = House::start().await;
+    let bench = house.bench().await;
+    // A run that was killed: its schema stays.
+    let killed = stage(&bench, &trial()).await;
+    let left = killed.schema.clone();
+    drop(killed);
+    let mut boss = house.superuser().await;
+    boss.execute(
+        "create schema poolproof_20261129 authorization app; \
+         create table poolproof_20261129.results as select 1 as precious",
+    )
+    .await
+    .unwrap();
+    let mut user = house.superuser().await;
+    let using = format!("begin; insert into {left}.op_log (op) values (1)");
+    user.execute(AssertSqlSafe(using)).await.unwrap();
+
+    let second = stage(&bench, &trial()).await;
+    let notes = second.notes();
+    assert!(notes.iter().any(|note| note.contains("stays")), "{notes:?}");
+    user.execute("commit").await.unwrap();
+    let third = stage(&bench, &trial()).await;
+    let dropped = format!("schema {left}, which a killed run had left, was dropped");
+    assert_eq!(third.notes(), [dropped]);
+    let precious = boss.fetch_one("select precious from poolproof_20261129.results");
+    assert_eq!(precious.await.unwrap().get::<i32, _>(0), 1);
+    for stage in [second, third] {
+        assert_eq!(Box::pin(stage.teardown()).await, Vec::<String>::new());
+    }
+    house.cluster.stop().await.unwrap();
 }
 
 /// A server with a role that is no superuser, and which trials run as.
@@ -435,12 +480,16 @@ impl House {
 
 async fn bench(url: &str) -> Bench {
     let url: DatabaseUrl = url.parse().unwrap();
-    let postgres = PostgresChoice::Url(Box::new(url));
+    try_bench(&PostgresChoice::Url(Box::new(url)))
+        .await
+        .unwrap()
+}
+
+async fn try_bench(postgres: &PostgresChoice) -> Result<Bench, RunError> {
     let (consent, scenario) = (RemoteConsent::default(), scenario());
     let (_trigger, interrupt) = Interrupt::new();
     let silent: &mut ProgressSink<'_> = &mut |_| {};
-    let started = Bench::start(&postgres, &consent, &scenario, "", silent, &interrupt).await;
-    started.unwrap()
+    Bench::start(postgres, &consent, &scenario, "", silent, &interrupt).await
 }
 
 async fn stage<'b>(bench: &'b Bench, trial: &Planned) -> Stage<'b> {

@@ -76,14 +76,17 @@ async fn prepared_transactions_are_counted() {
         .insert("max_prepared_transactions".into(), "5".into());
     let cluster = Cluster::start(config).await.unwrap();
     let mut admin = Admin::connect(cluster.options()).await.unwrap();
-    assert_eq!(admin.prepared_transactions().await.unwrap(), 0);
+    assert_eq!(admin.prepared_transactions(0).await.unwrap(), 0);
     let mut one = subject(&cluster.options(), "one").await;
     run(
         &mut one,
         "begin; create table t (); prepare transaction 'a'",
     )
     .await;
-    assert_eq!(admin.prepared_transactions().await.unwrap(), 1);
+    assert_eq!(admin.prepared_transactions(0).await.unwrap(), 1);
+    // What was there before is somebody else's.
+    let now = admin.clock_us().await.unwrap();
+    assert_eq!(admin.prepared_transactions(now).await.unwrap(), 0);
     cluster.stop().await.unwrap();
 }
 

@@ -31,7 +31,9 @@ pub(super) fn take_standard_output(args: &RunArgs) -> bool {
 }
 
 /// Finds out before anything is started whether the copies can be written.
-pub(super) fn check(args: &RunArgs, runs: usize) -> Result<(), CommandError> {
+///
+/// `scenarios` are the files that the runs were read from: none of them is written over.
+pub(super) fn check(args: &RunArgs, runs: usize, scenarios: &[&Path]) -> Result<(), CommandError> {
     if args.json.is_some() && runs > 1 {
         let flag = "json";
         return Err(CommandError::OneFileForMany { flag, runs });
@@ -42,6 +44,26 @@ pub(super) fn check(args: &RunArgs, runs: usize) -> Result<(), CommandError> {
         .filter(|(_, _, path)| output::is_standard(path));
     if let (Some((first, _, _)), Some((second, _, _))) = (standard.next(), standard.next()) {
         return Err(CommandError::TwoToStandardOutput { first, second });
+    }
+    let files: Vec<_> = copies
+        .iter()
+        .filter(|(_, _, path)| !output::is_standard(path))
+        .collect();
+    for (nth, (flag, _, path)) in files.iter().enumerate() {
+        if scenarios.iter().any(|scenario| same_file(scenario, path)) {
+            let path = (*path).to_owned();
+            return Err(CommandError::OverScenario { flag, path });
+        }
+        let before = files[..nth]
+            .iter()
+            .find(|(_, _, other)| same_file(other, path));
+        if let Some((first, _, _)) = before {
+            return Err(CommandError::TwoToOneFile {
+                first,
+                second: flag,
+                path: (*path).to_owned(),
+            });
+        }
     }
     for (flag, _, path) in copies {
         try_writing(path, &args.out).map_err(|source| CommandError::Copy {
@@ -70,6 +92,18 @@ pub(super) fn write(attempts: &[Attempt], runs: usize, args: &RunArgs) -> Vec<Co
             Some(CommandError::Write { path, source })
         })
         .collect()
+}
+
+/// Whether two paths lead to one file, be it there or not.
+fn same_file(one: &Path, other: &Path) -> bool {
+    match (fs::canonicalize(one), fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        (Err(_), Err(_)) => match (std::path::absolute(one), std::path::absolute(other)) {
+            (Ok(one), Ok(other)) => one == other,
+            _ => false,
+        },
+        _ => false,
+    }
 }
 
 /// Finds out whether a file can be written, and leaves everything as it was. The run itself
