@@ -16,6 +16,8 @@ const LABEL: usize = 12;
 const FINDINGS_MAX: usize = 6;
 /// The most faults, and the most objectives; the rest is counted.
 const ITEMS_MAX: usize = 12;
+/// The most notes; the rest is counted.
+const NOTES_MAX: usize = 4;
 /// The most characters of a text that somebody else wrote. What we write ourselves is shorter.
 const TEXT_MAX: usize = 400;
 /// Stands between the parts of a line; a line is broken there first.
@@ -81,6 +83,7 @@ impl Painter {
         lines.extend(self.faults(record));
         lines.push(self.line("latency", &latency(record)));
         lines.extend(connections(record).map(|text| self.line("connections", &text)));
+        lines.extend(self.notes(record));
         let replay = one_line(&record.run.replay);
         lines.push(format!("  {:LABEL$}{replay}", "replay"));
         lines
@@ -179,6 +182,19 @@ impl Painter {
         }
         let told: Vec<String> = record.faults.iter().map(fault).collect();
         self.items("faults", &told)
+    }
+
+    /// What the reader should know beside the figures, such as connections of the run that were lost.
+    fn notes(&self, record: &Record) -> Vec<String> {
+        let notes = &record.run.notes;
+        let mut lines: Vec<String> = notes
+            .iter()
+            .take(NOTES_MAX)
+            .map(|note| self.line("note", &shorten(&one_line(note), TEXT_MAX)))
+            .collect();
+        let hidden = notes.len().saturating_sub(NOTES_MAX);
+        lines.extend(more(hidden).map(|text| self.line("…", &text)));
+        lines
     }
 
     /// A line of several items, of which there may be too many for anybody to read.

@@ -11,7 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use crate::RunError;
 use crate::bench::{Bench, PREPARE, bracketed, describe_target};
 use crate::claim::{ClaimError, reconnected};
-use crate::error::SlowStep;
+use crate::error::{SlowStep, chain};
 use crate::interrupt::Interrupt;
 use crate::keeper::Keeper;
 use crate::namespace::{CreateError, Namespace, in_schema};
@@ -137,7 +137,8 @@ impl<'b> Stage<'b> {
             match tokio::time::timeout(PREPARE, namespace.remove()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    problems.push(format!("schema {} was not dropped: {error}", self.schema));
+                    let why = chain(&error);
+                    problems.push(format!("schema {} was not dropped: {why}", self.schema));
                 }
                 Err(_) => problems.push(format!("schema {} was not dropped in time", self.schema)),
             }
