@@ -4,8 +4,10 @@
 set -euo pipefail
 name=${1:?usage: docker/base.sh NAME:TAG}
 suite=${SUITE:-bookworm}
-packages=ca-certificates,libnss-unknown,postgresql
+packages=ca-certificates,postgresql
 # Only the server's programs are wanted, so no cluster of its own is created or started.
 hook='mkdir -p "$1/etc/postgresql-common" && printf "create_main_cluster = false\n" > "$1/etc/postgresql-common/createcluster.conf"'
-mmdebstrap --variant=minbase --include="$packages" --essential-hook="$hook" "$suite" - ${APT_SOURCES:+"$APT_SOURCES"} \
+# Afterwards: with it every user id has a name, and the server's package finds none that is free.
+named='chroot "$1" apt-get install -y --no-install-recommends libnss-unknown'
+mmdebstrap --variant=minbase --include="$packages" --essential-hook="$hook" --customize-hook="$named" "$suite" - ${APT_SOURCES:+"$APT_SOURCES"} \
   | docker import - "$name"
