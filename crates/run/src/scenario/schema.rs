@@ -3,6 +3,9 @@
 //! It says what each key may hold. What keys must make of each other (faults that overlap, a hold
 //! above the deadline) only the reader knows.
 
+#[cfg(test)]
+mod tests;
+
 use poolproof_testbed::RESERVED_SETTINGS;
 use serde_json::{Map, Value, json};
 
