@@ -14,6 +14,8 @@ mod outside;
 mod problem;
 mod quantity;
 mod read;
+#[cfg(test)]
+mod reference;
 mod rules;
 mod schema;
 mod section;

@@ -49,7 +49,7 @@ pub(super) const ROOT: Table = Table::new(
         )
         .also(&["faults"]),
     ],
-    "The keys at the top of the file, before the first section.",
+    "Keys that stand before the first section, and the sections themselves.",
 );
 
 /// What is asked of the pool.
@@ -224,7 +224,8 @@ pub(super) const POSTGRES: Table = Table {
         &[Key::new(
             "settings",
             Quantity::Settings,
-            "Settings by name, as `postgresql.conf` would have them: text, numbers, `true` or `false`. \
+            "Settings by name, as `postgresql.conf` would have them: text, numbers, `true` or `false`; such \
+             as `{ max_connections = 60 }`. \
              Those by which the run finds, reaches and reads its server cannot be set.",
         )],
         "What the private server is told. A server that exists keeps its own settings.",

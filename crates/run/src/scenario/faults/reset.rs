@@ -15,8 +15,7 @@ pub(super) const FAULT: Fault = Fault {
             "It waits, from `at` on, until so many commits wait for their answer: some have reached \
              the server by then and some have not. At most what the pool can open.",
         )
-        .default("0")
-        .unit("commits")],
+        .default("0")],
     },
     read: |values, _| {
         let commits_in_flight = values.get("commits_in_flight");
