@@ -93,8 +93,15 @@ pub(crate) enum Command {
     /// Render the record of an earlier run again
     Report(ReportArgs),
 
-    /// Print the JSON schema of result.json
-    Schema,
+    /// Print the JSON schema of result.json or of scenario files
+    ///
+    /// For an editor: poolproof schema scenario > scenario.schema.json, and in the first line of a
+    /// scenario beside it: #:schema ./scenario.schema.json
+    Schema {
+        /// What the schema describes
+        #[arg(value_enum, default_value_t = Schema::Result)]
+        what: Schema,
+    },
 
     /// Print a completion script for a shell
     ///
@@ -228,6 +235,14 @@ pub(crate) enum Format {
     Junit,
     /// The record itself
     Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Schema {
+    /// result.json, the record of a run
+    Result,
+    /// Scenario files
+    Scenario,
 }
 
 fn subject_parser() -> impl TypedValueParser<Value = SubjectKind> {

@@ -12,7 +12,7 @@ use std::io;
 
 pub(crate) use error::CommandError;
 
-use crate::args::Command;
+use crate::args::{Command, Schema};
 use crate::{diagnose, exit, output};
 
 /// Performs a command and shows what went wrong, if anything did.
@@ -25,7 +25,7 @@ pub(crate) async fn perform(command: Command) -> u8 {
         Command::Check { url } => check::check(&url).await,
         Command::Doctor => doctor::doctor().await,
         Command::Report(args) => report::render(&args),
-        Command::Schema => schema(),
+        Command::Schema { what } => schema(what),
         Command::Completions { shell } => completions::completions(shell),
     };
     match done {
@@ -37,8 +37,12 @@ pub(crate) async fn perform(command: Command) -> u8 {
     }
 }
 
-fn schema() -> Result<u8, CommandError> {
-    let text = serde_json::to_string_pretty(&poolproof_report::schema())
+fn schema(what: Schema) -> Result<u8, CommandError> {
+    let schema = match what {
+        Schema::Result => poolproof_report::schema(),
+        Schema::Scenario => poolproof_run::scenario_schema(),
+    };
+    let text = serde_json::to_string_pretty(&schema)
         .map_err(|error| CommandError::Print(io::Error::other(error)))?;
     output::print(&format!("{text}\n")).map_err(CommandError::Print)?;
     Ok(exit::OK)

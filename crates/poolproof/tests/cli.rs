@@ -263,6 +263,17 @@ fn the_schema_is_json_and_names_its_version() {
     let schema: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert!(schema["$schema"].is_string(), "{schema}");
     assert!(schema["properties"]["verdict"].is_object(), "{schema}");
+    assert_eq!(run(&["schema", "result"]).1, stdout);
+}
+
+#[test]
+fn the_schema_of_scenarios_is_json_and_names_its_version() {
+    let (code, stdout, stderr) = run(&["schema", "scenario"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let schema: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(schema["$id"], "urn:poolproof:schema:scenario:v1");
+    let rate = &schema["properties"]["load"]["properties"]["rate"];
+    assert_eq!(rate["exclusiveMinimum"], 0, "{rate}");
 }
 
 #[test]

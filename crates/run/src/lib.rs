@@ -53,6 +53,6 @@ pub use proxy::{ProxyServer, ProxyServerError};
 pub use scenario::{
     BackendTarget, FaultKind, FaultPlan, MAX_OPS, ObjectiveSection, ParseDurationError,
     PoolSection, PostgresSection, Problem, QUICKSTART, Scenario, ScenarioError, TooShort,
-    format_duration, parse_duration,
+    format_duration, parse_duration, scenario_schema,
 };
 pub use trial::{Planned, Trial};

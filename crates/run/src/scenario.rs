@@ -6,14 +6,25 @@
 //! Not here: a server, a clock, the network. What a scenario says is checked before anything
 //! is started.
 
+mod duration;
 mod faults;
+mod key;
 mod load;
+mod outside;
 mod problem;
 mod quantity;
 mod read;
+#[cfg(test)]
+mod reference;
 mod rules;
+mod schema;
 mod section;
+mod settings;
 mod syntax;
+mod table;
+mod values;
+mod words;
+mod workloads;
 
 #[cfg(test)]
 mod tests;
@@ -26,11 +37,12 @@ use poolproof_testbed::RefusedSetting;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+pub use duration::{ParseDurationError, parse_duration};
 pub use poolproof_load::OPS_MAX as MAX_OPS;
 pub use poolproof_oracle::format_duration;
 pub use poolproof_testbed::BackendTarget;
 pub use problem::{Problem, ScenarioError};
-pub use quantity::{ParseDurationError, parse_duration};
+pub use schema::scenario_schema;
 
 /// The scenario that `poolproof demo` runs, as text.
 pub const QUICKSTART: &str = include_str!("../scenarios/quickstart.toml");
@@ -183,7 +195,7 @@ impl Scenario {
 
     /// Says where the settings stand that the server did not accept.
     pub(crate) fn refused(&self, settings: &[RefusedSetting]) -> ScenarioError {
-        read::refused(self, settings)
+        settings::refused(self, settings)
     }
 
     /// Returns the moment at which the last fault is over, from the start of the load.
@@ -280,12 +292,7 @@ impl Scenario {
 
 impl Default for PoolSection {
     fn default() -> Self {
-        Self {
-            pool_size: 5,
-            max_overflow: 10,
-            pool_timeout: Duration::from_secs(30),
-            pre_ping: false,
-        }
+        read::default_pool()
     }
 }
 

@@ -56,7 +56,7 @@ pub use install::install_hint;
 pub use process::ProcessError;
 pub use reap::{ReapError, Reaped, reap};
 pub use server::{Backend, BackendTarget, ServerFault, ServerFaultEffect, ServerInfo};
-pub use settings::{SettingError, check_setting};
+pub use settings::{RESERVED_SETTINGS, SettingError, check_setting};
 pub use settle::settled;
 pub use shared_memory::SharedMemoryError;
 pub use target::{Existing, Target};

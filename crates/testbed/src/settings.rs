@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Settings by which a cluster is found, reached and read, and the directives that would read other
-/// files; they are not a scenario's to choose.
-const RESERVED: [&str; 17] = [
+/// files; they are not a scenario's to choose. In lower case; the server takes them in any.
+pub const RESERVED_SETTINGS: [&str; 17] = [
     "cluster_name",
     "config_file",
     "data_directory",
@@ -96,7 +96,7 @@ pub fn check_setting(name: &str, value: &str) -> Result<(), SettingError> {
     if !name_is_fine {
         return Err(SettingError::Name { name });
     }
-    if RESERVED.contains(&name.to_ascii_lowercase().as_str()) {
+    if RESERVED_SETTINGS.contains(&name.to_ascii_lowercase().as_str()) {
         return Err(SettingError::Reserved { name });
     }
     if value.contains('\0') {

@@ -56,6 +56,7 @@ fn bash_completes_a_planted_subject() {
 #[test]
 fn bash_completes_what_has_no_colon_as_before() {
     assert_eq!(completed(&["doc"]), ["doctor"]);
+    assert_eq!(completed(&["schema", "sc"]), ["scenario"]);
     assert_eq!(
         completed(&["demo", "--subject", "naive", "--keep"]),
         ["--keep-going"]

@@ -1,186 +1,123 @@
-//! Reads `[[fault]]`.
+//! The kinds of fault that a scenario can name, one file each, and how `[[fault]]` is read.
 
-use std::time::Duration;
+mod bandwidth;
+mod down;
+mod latency;
+mod reset;
+mod silence;
+mod stall;
+mod terminate_backend;
 
-use super::problem::Problem;
+use super::key::{Key, Kind, Kinds, Misplaced, Quantity, Word, Words};
+use super::problem::{Problem, Problems};
 use super::rules::PlacedFault;
-use super::section::{Choices, Found, Section, Synonyms};
+use super::values::Values;
 use super::{BackendTarget, FaultKind, FaultPlan};
 
-const FAULT_SYNONYMS: Synonyms = &[
-    ("type", "kind"),
-    ("toxic", "kind"),
-    ("duration", "for"),
-    ("start", "at"),
-    ("after", "at"),
-    ("delay", "latency"),
+/// The kinds of fault, in the order in which messages and the reference list them.
+const FAULTS: [Fault; 7] = [
+    latency::FAULT,
+    bandwidth::FAULT,
+    stall::FAULT,
+    silence::FAULT,
+    down::FAULT,
+    reset::FAULT,
+    terminate_backend::FAULT,
 ];
 
-const KINDS: Choices<&str> = Choices {
-    words: &[
-        ("latency", "latency"),
-        ("bandwidth", "bandwidth"),
-        ("stall", "stall"),
-        ("silence", "silence"),
-        ("down", "down"),
-        ("reset", "reset"),
-        ("terminate-backend", "terminate-backend"),
-    ],
-    synonyms: &[
-        ("reset_peer", "reset"),
-        ("timeout", "silence"),
-        ("blackhole", "silence"),
-        ("partition", "silence"),
-        ("disable", "down"),
-        ("disconnect", "reset"),
-        ("delay", "latency"),
-        ("slow", "latency"),
-        ("freeze", "stall"),
-        ("hang", "stall"),
-        ("kill", "terminate-backend"),
-        ("kill-backend", "terminate-backend"),
-        ("terminate", "terminate-backend"),
-    ],
+/// What `kind` in `[[fault]]` may say.
+pub(super) const FAULT_KINDS: Kinds = Kinds {
+    what: "kind of fault",
+    all: || FAULTS.iter().map(|fault| fault.kind).collect(),
+    misplaced,
 };
 
-/// The keys that only some kinds of fault have.
-const KIND_KEYS: &[(&str, &str)] = &[
-    ("latency", "latency"),
-    ("jitter", "latency"),
-    ("rate", "bandwidth"),
-    ("commits_in_flight", "reset"),
-    ("target", "terminate-backend"),
-];
+/// One kind of fault, as a scenario knows it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fault {
+    pub(super) kind: Kind,
+    /// What is made of a table of it; nothing without a key that it needs.
+    read: fn(&Values, &Problems) -> Option<FaultKind>,
+    /// What nothing could be seen of within it.
+    pub(super) hides: Hides,
+}
 
-/// Reads one fault, as far as it makes sense.
-pub(super) fn fault(mut section: Section<'_>) -> Option<PlacedFault> {
-    section.synonyms(FAULT_SYNONYMS);
-    let name = section.string("name");
-    if let Some(name) = &name {
-        section.retitle(format!("fault {:?}", name.value));
+/// Kinds of fault that nothing could be seen of within another, and why.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Hides {
+    Nothing,
+    All {
+        why: &'static str,
+    },
+    Kinds {
+        kinds: &'static [&'static str],
+        why: &'static str,
+    },
+}
+
+/// The key of all kinds that last.
+const FOR: Key = Key::new(
+    "for",
+    Quantity::Duration { zero: false },
+    "How long it lasts.",
+)
+.required("for = \"3s\"")
+.also(&["duration"]);
+
+impl Fault {
+    /// Returns the fault that a scenario calls `word`.
+    ///
+    /// # Panics
+    /// When there is none: words come from the table.
+    pub(super) fn called(word: &str) -> Self {
+        let mut all = FAULTS.into_iter();
+        all.find(|fault| fault.kind.name.word == word)
+            .unwrap_or_else(|| panic!("bug: no fault is called {word:?}"))
     }
-    section.require("name", "name = \"slow network\"");
-    section.require("kind", "kind = \"latency\"");
-    section.require("at", "at = \"5s\"");
-    let kind = section.word("kind", "kind of fault", &KINDS);
-    let at = section.duration("at");
-    let lasts = section.positive_duration("for");
-    let Some(kind) = kind else {
-        // Without its kind nobody can say which of these belong here.
-        for (key, _) in KIND_KEYS {
-            section.has(key);
+
+    /// Says why nothing of a fault of kind `other` could be seen within this one.
+    pub(super) fn hides(self, other: &str) -> Option<&'static str> {
+        match self.hides {
+            Hides::All { why } => Some(why),
+            Hides::Kinds { kinds, why } if kinds.contains(&other) => Some(why),
+            Hides::Nothing | Hides::Kinds { .. } => None,
         }
-        section.finish(|_| None);
-        return None;
+    }
+}
+
+/// Reads one fault; none without what it needs.
+pub(super) fn fault(values: &Values, problems: &Problems) -> Option<PlacedFault> {
+    let fault = Fault::called(values.kind?.name.word);
+    let kind = (fault.read)(values, problems);
+    let lasts = match fault.kind.has(FOR.name) {
+        true => Some(values.given(FOR.name)?),
+        false => None,
     };
-    let parameters = fault_kind(&section, kind.value);
-    section.finish(|word| {
-        let (_, owner) = KIND_KEYS.iter().find(|(key, _)| *key == word)?;
-        Some(format!(
-            "`{word}` belongs to faults of kind `{owner}`; this one is `{}`",
-            kind.value
-        ))
-    });
-    let lasts = window(&section, kind.value, lasts)?;
-    let (name, at) = (name?, at?);
+    let (name, at) = (values.given("name")?, values.given("at")?);
+    let commits = fault.kind.has("commits_in_flight");
+    let commits = commits.then(|| values.given::<u32>("commits_in_flight"));
     Some(PlacedFault {
         plan: FaultPlan {
             name: name.value,
-            kind: parameters?,
+            kind: kind?,
             at: at.value,
-            duration: lasts.as_ref().map(|f| f.value),
+            duration: lasts.as_ref().map(|found| found.value),
         },
         name_span: name.span,
         at_span: at.span,
-        for_span: lasts.map(|f| f.span),
-        commits_span: section.span_of("commits_in_flight"),
+        for_span: lasts.map(|found| found.span),
+        commits_span: commits.flatten().map(|found| found.span),
     })
 }
 
-/// Returns how long a fault of this kind lasts, if it lasts; none where that is wrong.
-fn window(
-    section: &Section<'_>,
-    kind: &str,
-    lasts: Option<Found<Duration>>,
-) -> Option<Option<Found<Duration>>> {
-    if matches!(kind, "latency" | "bandwidth" | "stall" | "silence" | "down") {
-        section.require("for", "for = \"3s\"");
-        return lasts.map(Some);
+fn misplaced(key: &Misplaced<'_>) -> Problem {
+    if key.key == FOR.name {
+        let message = format!("a fault of kind `{}` happens at one moment", key.kind);
+        return Problem::new(key.value_span.clone(), message, "has no duration")
+            .help("remove `for`".to_owned());
     }
-    if let Some(span) = section.span_of("for") {
-        section.add(
-            Problem::new(
-                span,
-                format!("a fault of kind `{kind}` happens at one moment"),
-                "has no duration",
-            )
-            .help("remove `for`".to_owned()),
-        );
-        return None;
-    }
-    Some(None)
-}
-
-const TARGETS: Choices<BackendTarget> = Choices {
-    words: &[
-        ("in-transaction", BackendTarget::InTransaction),
-        ("idle", BackendTarget::Idle),
-        ("any", BackendTarget::Any),
-    ],
-    synonyms: &[
-        ("transaction", "in-transaction"),
-        ("idle in transaction", "in-transaction"),
-        ("active", "in-transaction"),
-        ("random", "any"),
-    ],
-};
-
-fn fault_kind(section: &Section<'_>, word: &str) -> Option<FaultKind> {
-    match word {
-        "latency" => latency(section),
-        "bandwidth" => {
-            section.require("rate", "rate = 100");
-            let rate_kb_s = section.count("rate", 0)?.value;
-            Some(FaultKind::Bandwidth { rate_kb_s })
-        }
-        "stall" => Some(FaultKind::Bandwidth { rate_kb_s: 0 }),
-        "silence" => Some(FaultKind::Silence),
-        "down" => Some(FaultKind::Down),
-        "reset" => {
-            let commits = section.count("commits_in_flight", 0);
-            Some(FaultKind::Reset {
-                commits_in_flight: commits.map_or(0, |f| f.value),
-            })
-        }
-        _ => {
-            let target = section.word("target", "target", &TARGETS);
-            Some(FaultKind::TerminateBackend {
-                target: target.map_or(BackendTarget::Any, |f| f.value),
-            })
-        }
-    }
-}
-
-fn latency(section: &Section<'_>) -> Option<FaultKind> {
-    section.require("latency", "latency = \"40ms\"");
-    let latency = section.positive_duration("latency");
-    let jitter = section.duration("jitter");
-    let latency = latency?;
-    if let Some(jitter) = &jitter
-        && jitter.value > latency.value
-    {
-        section.add(
-            Problem::new(
-                jitter.span.clone(),
-                "`jitter` is larger than `latency`".to_owned(),
-                "would make some answers early",
-            )
-            .related(latency.span.clone(), "the latency")
-            .help("jitter is taken off as often as it is added".to_owned()),
-        );
-    }
-    Some(FaultKind::Latency {
-        latency: latency.value,
-        jitter: jitter.map_or(Duration::ZERO, |f| f.value),
-    })
+    key.problem(format!(
+        "`{}` belongs to faults of kind {}; this one is `{}`",
+        key.key, key.owners, key.kind
+    ))
 }

@@ -1,5 +1,6 @@
 //! What is wrong with a scenario file, with the places in its text.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use thiserror::Error;
@@ -29,6 +30,26 @@ pub struct Problem {
     pub label: String,
     /// Another place that the problem is about, with its own few words.
     pub related: Option<(Range<usize>, String)>,
+}
+
+/// The problems found so far in a file, shared by all that read it.
+#[derive(Debug, Default)]
+pub(super) struct Problems(RefCell<Vec<Problem>>);
+
+impl Problems {
+    pub(super) fn add(&self, problem: Problem) {
+        self.0.borrow_mut().push(problem);
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    pub(super) fn into_vec(self) -> Vec<Problem> {
+        let mut problems = self.0.into_inner();
+        problems.sort_by_key(|p| p.span.start);
+        problems
+    }
 }
 
 impl Problem {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use poolproof_load::OPS_MAX;
 
-use super::problem::Problem;
-use super::section::{Found, Section};
+use super::faults::Fault;
+use super::problem::{Problem, Problems};
+use super::values::Found;
 use super::{FaultKind, FaultPlan, RECOVERY_LEAST, Scenario, format_duration};
 
 /// The generator may lag by this whatever the objective, so that a shorter one says nothing.
@@ -47,23 +48,23 @@ pub(super) struct PlacedFault {
 
 /// Reports what is wrong between the parts.
 pub(super) fn check(
-    root: &Section<'_>,
+    problems: &Problems,
     scenario: &Scenario,
     places: &Places,
     faults: &[PlacedFault],
 ) {
-    amount(root, scenario, places);
-    hold(root, scenario, places);
-    objective(root, places);
+    amount(problems, scenario, places);
+    hold(problems, scenario, places);
+    objective(problems, places);
     for (index, fault) in faults.iter().enumerate() {
         let earlier = &faults[..index];
-        name(root, fault, earlier);
-        within_load(root, fault, scenario.load.duration);
-        time_to_recover(root, fault, scenario.load.duration, places);
-        reachable(root, fault, scenario, places);
+        name(problems, fault, earlier);
+        within_load(problems, fault, scenario.load.duration);
+        time_to_recover(problems, fault, scenario.load.duration, places);
+        reachable(problems, fault, scenario, places);
         // One is enough to mend; all pairs of a long file would be too many.
         if let Some(problem) = earlier.iter().find_map(|other| together(fault, other)) {
-            root.add(problem);
+            problems.add(problem);
         }
     }
 }
@@ -102,7 +103,7 @@ fn capacity(scenario: &Scenario) -> Option<u64> {
     Some(u64::from(scenario.pool.pool_size) + overflow)
 }
 
-fn amount(root: &Section<'_>, scenario: &Scenario, places: &Places) {
+fn amount(problems: &Problems, scenario: &Scenario, places: &Places) {
     let (Some(rate), Some(duration)) = (&places.rate, &places.duration) else {
         return;
     };
@@ -120,10 +121,10 @@ fn amount(root: &Section<'_>, scenario: &Scenario, places: &Places) {
     if ops > most {
         problem = problem.help(format!("rate × duration may be up to {OPS_MAX}"));
     }
-    root.add(problem);
+    problems.add(problem);
 }
 
-fn hold(root: &Section<'_>, scenario: &Scenario, places: &Places) {
+fn hold(problems: &Problems, scenario: &Scenario, places: &Places) {
     let Some(hold) = &places.hold else { return };
     if hold.value >= scenario.load.deadline {
         let mut problem = Problem::new(
@@ -138,11 +139,11 @@ fn hold(root: &Section<'_>, scenario: &Scenario, places: &Places) {
         if let Some(deadline) = &places.deadline {
             problem = problem.related(deadline.span.clone(), "the deadline");
         }
-        root.add(problem);
+        problems.add(problem);
     } else if let Some(response) = &places.response
         && hold.value >= response.value
     {
-        root.add(
+        problems.add(
             Problem::new(
                 response.span.clone(),
                 "`response` is not longer than `hold`".to_owned(),
@@ -157,7 +158,7 @@ fn hold(root: &Section<'_>, scenario: &Scenario, places: &Places) {
     {
         let target = format_duration(scenario.objective.target());
         let enough = format_duration(hold.value + scenario.objective.target());
-        root.add(
+        problems.add(
             Problem::new(
                 hold.span.clone(),
                 format!("`hold` is not shorter than `response`, which is {target} unless set"),
@@ -171,11 +172,11 @@ fn hold(root: &Section<'_>, scenario: &Scenario, places: &Places) {
 }
 
 /// Reports objectives that nothing could be measured for.
-fn objective(root: &Section<'_>, places: &Places) {
+fn objective(problems: &Problems, places: &Places) {
     if let Some(response) = &places.response
         && response.value < RESPONSE_LEAST
     {
-        root.add(
+        problems.add(
             Problem::new(
                 response.span.clone(),
                 "`response` is shorter than the load generator can measure".to_owned(),
@@ -187,7 +188,7 @@ fn objective(root: &Section<'_>, places: &Places) {
     if let Some(recovery) = &places.recovery
         && places.no_fault
     {
-        root.add(
+        problems.add(
             Problem::new(
                 recovery.span.clone(),
                 "`recovery` is judged for each fault, and there is none".to_owned(),
@@ -199,7 +200,7 @@ fn objective(root: &Section<'_>, places: &Places) {
 }
 
 /// Reports a fault whose recovery could not be seen before the load ends.
-fn time_to_recover(root: &Section<'_>, fault: &PlacedFault, duration: Duration, places: &Places) {
+fn time_to_recover(problems: &Problems, fault: &PlacedFault, duration: Duration, places: &Places) {
     let Some(recovery) = &places.recovery else {
         return;
     };
@@ -207,7 +208,7 @@ fn time_to_recover(root: &Section<'_>, fault: &PlacedFault, duration: Duration, 
     if end > duration || fault.plan.at >= duration || end + RECOVERY_LEAST <= duration {
         return;
     }
-    root.add(
+    problems.add(
         Problem::new(
             fault.for_span.clone().unwrap_or(fault.at_span.clone()),
             format!(
@@ -224,16 +225,9 @@ fn time_to_recover(root: &Section<'_>, fault: &PlacedFault, duration: Duration, 
     );
 }
 
-fn name(root: &Section<'_>, fault: &PlacedFault, earlier: &[PlacedFault]) {
-    if fault.plan.name.trim().is_empty() {
-        root.add(Problem::new(
-            fault.name_span.clone(),
-            "a fault needs a name".to_owned(),
-            "is empty",
-        ));
-    }
+fn name(problems: &Problems, fault: &PlacedFault, earlier: &[PlacedFault]) {
     if let Some(first) = earlier.iter().find(|f| f.plan.name == fault.plan.name) {
-        root.add(
+        problems.add(
             Problem::new(
                 fault.name_span.clone(),
                 format!("two faults are called {:?}", fault.plan.name),
@@ -245,10 +239,10 @@ fn name(root: &Section<'_>, fault: &PlacedFault, earlier: &[PlacedFault]) {
     }
 }
 
-fn within_load(root: &Section<'_>, fault: &PlacedFault, duration: Duration) {
+fn within_load(problems: &Problems, fault: &PlacedFault, duration: Duration) {
     let lasts = format_duration(duration);
     if fault.plan.at >= duration {
-        root.add(
+        problems.add(
             Problem::new(
                 fault.at_span.clone(),
                 format!(
@@ -260,7 +254,7 @@ fn within_load(root: &Section<'_>, fault: &PlacedFault, duration: Duration) {
             .help(format!("the load lasts {lasts}")),
         );
     } else if fault.plan.end() > duration {
-        root.add(
+        problems.add(
             Problem::new(
                 fault.for_span.clone().unwrap_or(fault.at_span.clone()),
                 format!("fault {:?} ends after the load has ended", fault.plan.name),
@@ -275,7 +269,7 @@ fn within_load(root: &Section<'_>, fault: &PlacedFault, duration: Duration) {
 }
 
 /// Reports a reset that waits for more commits than there can ever be.
-fn reachable(root: &Section<'_>, fault: &PlacedFault, scenario: &Scenario, places: &Places) {
+fn reachable(problems: &Problems, fault: &PlacedFault, scenario: &Scenario, places: &Places) {
     let (FaultKind::Reset { commits_in_flight }, Some(span)) =
         (fault.plan.kind, &fault.commits_span)
     else {
@@ -299,7 +293,7 @@ fn reachable(root: &Section<'_>, fault: &PlacedFault, scenario: &Scenario, place
     } else {
         return;
     };
-    root.add(Problem::new(span.clone(), message, "could never be reached").help(help));
+    problems.add(Problem::new(span.clone(), message, "could never be reached").help(help));
 }
 
 /// Tells of two faults of which one leaves nothing for the other to do.
@@ -345,16 +339,8 @@ fn together(fault: &PlacedFault, other: &PlacedFault) -> Option<Problem> {
 /// Says why nothing of `inner` could be seen, if `outer` covers all of it.
 fn hides(outer: &FaultPlan, inner: &FaultPlan) -> Option<&'static str> {
     let covered = outer.duration.is_some() && outer.at <= inner.at && inner.end() <= outer.end();
-    if !covered {
-        return None;
-    }
-    match (outer.kind, inner.kind) {
-        (FaultKind::Down, _) => Some("here no connection exists"),
-        (FaultKind::Silence, FaultKind::Latency { .. } | FaultKind::Bandwidth { .. }) => {
-            Some("here nothing passes that could be held back")
-        }
-        _ => None,
-    }
+    let hides = || Fault::called(outer.kind.word()).hides(inner.kind.word());
+    covered.then(hides).flatten()
 }
 
 fn overlap(a: &FaultPlan, b: &FaultPlan) -> bool {

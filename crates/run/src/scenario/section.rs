@@ -1,547 +1,250 @@
-//! Walks one table of a scenario file: typed values out, problems with their places aside.
+//! Walks the tables of a scenario file by their keys: values out, problems with their places aside.
 //!
-//! A section remembers every key that it was asked for, so that what remains is unknown and the
-//! nearest known word can be named.
+//! What remains is unknown, and the word that was probably meant is named.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::ops::Range;
-use std::time::Duration;
 
 use toml::Spanned;
-use toml::de::{DeInteger, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
-use super::problem::Problem;
-use super::quantity::parse_duration;
+use super::key::{Key, Kind, Misplaced, Presence, Quantity, Table, unknown_key};
+use super::problem::{Problem, Problems};
+use super::quantity;
+use super::table::ROOT;
+use super::values::{Found, Value, Values};
+use super::words::{is_synonym, listed, nearest};
 
-/// A value and where it stands.
-#[derive(Debug, Clone)]
-pub(super) struct Found<T> {
-    pub(super) value: T,
-    pub(super) span: Range<usize>,
-}
-
-/// The problems found so far, shared by all sections of a file.
-#[derive(Debug, Default)]
-pub(super) struct Problems(RefCell<Vec<Problem>>);
-
-impl Problems {
-    pub(super) fn add(&self, problem: Problem) {
-        self.0.borrow_mut().push(problem);
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
-    }
-
-    pub(super) fn into_vec(self) -> Vec<Problem> {
-        let mut problems = self.0.into_inner();
-        problems.sort_by_key(|p| p.span.start);
-        problems
-    }
-}
-
-/// Words that people use for a key, by what the section calls it.
-pub(super) type Synonyms = &'static [(&'static str, &'static str)];
-
-/// One table of the file.
+/// A table as it stands in the file.
 #[derive(Debug)]
-pub(super) struct Section<'a> {
-    /// How messages call it, such as `[load]`.
+struct Section<'a> {
+    table: &'static Table,
+    /// How messages call it.
     title: String,
     /// Where its header stands.
     span: Range<usize>,
-    table: &'a DeTable<'a>,
-    asked: RefCell<Vec<&'static str>>,
-    synonyms: Cell<Synonyms>,
+    toml: &'a DeTable<'a>,
     problems: &'a Problems,
 }
 
-impl<'a> Section<'a> {
-    pub(super) fn new(
-        title: String,
-        span: Range<usize>,
-        table: &'a DeTable<'a>,
-        problems: &'a Problems,
-    ) -> Self {
-        Self {
-            title,
-            span,
-            table,
-            asked: RefCell::default(),
-            synonyms: Cell::new(&[]),
-            problems,
+/// A key with what stands there.
+#[derive(Debug)]
+struct Entry<'a> {
+    key: &'static Key,
+    name: &'a Spanned<Cow<'a, str>>,
+    found: &'a Spanned<DeValue<'a>>,
+}
+
+/// Reads a table of the file with all that is in it.
+pub(super) fn read(
+    table: &'static Table,
+    span: Range<usize>,
+    toml: &DeTable<'_>,
+    problems: &Problems,
+) -> Values {
+    let mut title = table.header.to_owned();
+    if let Some(what) = table.named
+        && let Some(DeValue::String(name)) = toml.get("name").map(Spanned::get_ref)
+    {
+        title = format!("{what} {name:?}");
+    }
+    let section = Section {
+        table,
+        title,
+        span,
+        toml,
+        problems,
+    };
+    section.values()
+}
+
+impl Section<'_> {
+    fn values(&self) -> Values {
+        let before = self.problems.count();
+        let mut values = Values {
+            span: self.span.clone(),
+            ..Values::absent(self.table)
+        };
+        for key in self.table.keys {
+            self.value(key, &mut values);
+        }
+        values.kind = self.kind(&values);
+        let of_kind: Vec<&'static Key> = match values.kind {
+            Some(kind) => kind.keys.iter().collect(),
+            // Without its kind nobody can say which of these belong here.
+            None => self.table.kind_keys(),
+        };
+        if values.kind.is_some() {
+            for key in &of_kind {
+                self.value(key, &mut values);
+            }
+        }
+        let known: Vec<_> = self.table.keys.iter().chain(of_kind).collect();
+        for (key, value) in self.toml {
+            if known.iter().all(|known| known.name != key.get_ref()) {
+                let problem = self.stray((key, value), &known, values.kind);
+                self.problems.add(problem);
+            }
+        }
+        values.clean = self.problems.count() == before;
+        values
+    }
+
+    fn kind(&self, values: &Values) -> Option<Kind> {
+        let kinds = self.table.kinds()?;
+        let word = values.given::<&str>("kind")?.value;
+        (kinds.all)()
+            .into_iter()
+            .find(|kind| kind.name.word == word)
+    }
+
+    fn value(&self, key: &'static Key, values: &mut Values) {
+        let Some((name, found)) = self.toml.get_key_value(key.name) else {
+            self.missing(key);
+            return;
+        };
+        let entry = Entry { key, name, found };
+        match self.found(&entry) {
+            Some(value) => {
+                let span = found.span();
+                values.read.insert(key.name, Found { value, span });
+            }
+            None => values.unread.push(key.name),
         }
     }
 
-    pub(super) fn synonyms(&self, synonyms: Synonyms) {
-        self.synonyms.set(synonyms);
+    fn found(&self, entry: &Entry<'_>) -> Option<Value> {
+        let Entry { key, found, .. } = *entry;
+        match key.quantity {
+            Quantity::Table(table) => self.table_at(table, entry),
+            Quantity::Tables(table) => self.tables_at(table, entry),
+            Quantity::Label if is_blank(found.get_ref()) => {
+                let what = self.table.named.unwrap_or("table");
+                let message = format!("a {what} needs a name");
+                self.refuse(Problem::new(found.span(), message, "is empty"))
+            }
+            _ => quantity::value(key, found, self.problems),
+        }
     }
 
-    pub(super) fn span(&self) -> Range<usize> {
-        self.span.clone()
-    }
-
-    /// Returns where the value of `key` stands.
-    pub(super) fn span_of(&self, key: &'static str) -> Option<Range<usize>> {
-        self.get(key).map(Spanned::span)
-    }
-
-    /// Changes how messages call this section, once it is known what it is about.
-    pub(super) fn retitle(&mut self, title: String) {
-        self.title = title;
-    }
-
-    pub(super) fn add(&self, problem: Problem) {
-        self.problems.add(problem);
-    }
-
-    /// Reports `key` as missing, unless something stands there, right or wrong.
-    pub(super) fn require(&self, key: &'static str, example: &str) {
-        self.know(key);
-        if self.table.get(key).is_none() && !self.has_misspelt(key) {
-            self.add(
-                Problem::new(
-                    self.span(),
-                    format!("{} has no `{key}`", self.title),
-                    "it belongs in here",
-                )
-                .help(format!("add a line such as `{example}`")),
+    /// Reports a key as missing where it must stand, unless it stands there under another name:
+    /// reporting that one as unknown is enough.
+    fn missing(&self, key: &Key) {
+        let Presence::Required { example } = key.presence else {
+            return;
+        };
+        let misspelt = self.toml.keys().any(|present| {
+            let word = present.get_ref().as_ref();
+            is_synonym(word, key.synonyms) || nearest(word, std::iter::once(key.name)).is_some()
+        });
+        if !misspelt {
+            let message = format!("{} has no `{}`", self.title, key.name);
+            self.problems.add(
+                Problem::new(self.span.clone(), message, "it belongs in here")
+                    .help(format!("add a line such as `{example}`")),
             );
         }
     }
 
-    /// Tells whether something stands at `key`, right or wrong.
-    pub(super) fn has(&self, key: &'static str) -> bool {
-        self.know(key);
-        self.table.get(key).is_some()
-    }
-
-    /// Returns how many problems the file has so far.
-    pub(super) fn problem_count(&self) -> usize {
-        self.problems.0.borrow().len()
-    }
-
-    pub(super) fn string(&self, key: &'static str) -> Option<Found<String>> {
-        let found = self.get(key)?;
-        match found.get_ref() {
-            DeValue::String(text) => Some(self.found(found, text.to_string())),
-            DeValue::Integer(n) => self.wrong_type(
-                must(key, "a string"),
-                found,
-                Some(format!("{key} = \"{n}\"")),
-            ),
-            _ => self.wrong_type(must(key, "a string"), found, None),
-        }
-    }
-
-    pub(super) fn boolean(&self, key: &'static str) -> Option<Found<bool>> {
-        let found = self.get(key)?;
-        match found.get_ref() {
-            DeValue::Boolean(value) => Some(self.found(found, *value)),
-            other => {
-                let text = match other {
-                    DeValue::String(text) => text.to_ascii_lowercase(),
-                    DeValue::Integer(n) => n.as_str().to_owned(),
-                    _ => String::new(),
-                };
-                let meant = match text.as_str() {
-                    "true" | "yes" | "on" | "1" => Some(true),
-                    "false" | "no" | "off" | "0" => Some(false),
-                    _ => None,
-                };
-                let correct = meant.map(|meant| format!("{key} = {meant}"));
-                self.wrong_type(must(key, "true or false"), found, correct)
+    fn table_at(&self, table: &'static Table, entry: &Entry<'_>) -> Option<Value> {
+        let Entry { key, name, found } = *entry;
+        self.refuse(match found.get_ref() {
+            DeValue::Table(toml) => {
+                let span = header(name.span(), found.span());
+                return Some(Value::Table(read(table, span, toml, self.problems)));
             }
-        }
-    }
-
-    /// A whole number within `range`.
-    pub(super) fn integer(
-        &self,
-        key: &'static str,
-        range: std::ops::RangeInclusive<i64>,
-    ) -> Option<Found<i64>> {
-        let found = self.get(key)?;
-        let value = match found.get_ref() {
-            DeValue::Integer(n) => whole(n),
-            other => {
-                let text = match other {
-                    DeValue::String(text) => text.as_ref(),
-                    DeValue::Float(n) => n.as_str().trim_end_matches('0').trim_end_matches('.'),
-                    _ => "",
-                };
-                let meant = text.parse().ok().filter(|n| range.contains(n));
-                let correct = meant.map(|n: i64| format!("{key} = {n}"));
-                return self.wrong_type(must(key, "a whole number"), found, correct);
+            DeValue::Array(_) => {
+                let message = format!("`{}` stands once", key.name);
+                Problem::new(name.span(), message, "a list")
+                    .help(format!("write `{}` with single brackets", table.header))
             }
-        };
-        let within = value
-            .and_then(|v| i64::try_from(v).ok())
-            .filter(|v| range.contains(v));
-        if within.is_none() {
-            let negative = value.is_some_and(|v| v < 0);
-            let message = if negative && *range.start() >= 0 {
-                format!("`{key}` is negative")
-            } else {
-                format!("`{key}` is out of range")
-            };
-            // The smallest of all numbers stands for a limit that the caller checks.
-            let help = if *range.start() == i64::MIN {
-                format!("`{key}` is at most {}", range.end())
-            } else {
-                format!("`{key}` is between {} and {}", range.start(), range.end())
-            };
-            self.add(Problem::new(found.span(), message, "here").help(help));
-        }
-        within.map(|v| self.found(found, v))
-    }
-
-    /// A whole number of at least `least` that fits into 32 bits.
-    pub(super) fn count(&self, key: &'static str, least: u32) -> Option<Found<u32>> {
-        let found = self.integer(key, i64::from(least)..=i64::from(i32::MAX))?;
-        let value = u32::try_from(found.value).expect("bug: the range is within u32");
-        Some(Found {
-            value,
-            span: found.span,
+            _ => quantity::wrong_type(key.name, "a table", found, None),
         })
     }
 
-    /// A finite number, with or without decimals.
-    pub(super) fn number(&self, key: &'static str) -> Option<Found<f64>> {
-        let found = self.get(key)?;
-        let text = match found.get_ref() {
-            DeValue::Integer(n) => n.as_str(),
-            DeValue::Float(n) => n.as_str(),
-            DeValue::String(text) if text.parse::<f64>().is_ok_and(f64::is_finite) => {
-                let correct = format!("{key} = {text}");
-                return self.wrong_type(must(key, "a number"), found, Some(correct));
-            }
-            _ => return self.wrong_type(must(key, "a number"), found, None),
-        };
-        match text.parse::<f64>() {
-            Ok(value) if value.is_finite() => Some(self.found(found, value)),
-            _ => self.wrong_type(must(key, "a finite decimal number"), found, None),
-        }
-    }
-
-    pub(super) fn duration(&self, key: &'static str) -> Option<Found<Duration>> {
-        let found = self.get(key)?;
-        let number = match found.get_ref() {
-            DeValue::String(text) => return self.duration_from(key, found, text),
-            DeValue::Integer(n) => whole(n).map(|n| n.to_string()),
-            DeValue::Float(n) => Some(n.as_str().to_owned()),
-            _ => None,
-        };
-        // What would be refused in its turn is not suggested.
-        let correct = number
-            .map(|number| format!("{}s", number.trim_start_matches('-')))
-            .filter(|text| parse_duration(text).is_ok_and(|duration| !duration.is_zero()))
-            .map(|text| format!("{key} = \"{text}\""));
-        let wanted = match correct {
-            Some(_) => "a duration with a unit",
-            None => "a duration, such as \"20s\"",
-        };
-        self.wrong_type(must(key, wanted), found, correct)
-    }
-
-    fn duration_from(
-        &self,
-        key: &str,
-        found: &Spanned<DeValue<'_>>,
-        text: &str,
-    ) -> Option<Found<Duration>> {
-        match parse_duration(text) {
-            Ok(duration) => Some(self.found(found, duration)),
-            Err(error) => {
-                let message = format!("`{key}`: {}", error.message());
-                let problem = Problem::new(found.span(), message, "not a duration");
-                self.add(problem.help(error.advice()));
-                None
-            }
-        }
-    }
-
-    /// A duration above zero.
-    pub(super) fn positive_duration(&self, key: &'static str) -> Option<Found<Duration>> {
-        let found = self.duration(key)?;
-        if found.value.is_zero() {
-            self.add(Problem::new(
-                found.span,
-                format!("`{key}` is zero"),
-                "must be longer than nothing",
-            ));
-            return None;
-        }
-        Some(found)
-    }
-
-    /// One of a few words. `what` names the idea, such as `workload`.
-    pub(super) fn word<T: Copy>(
-        &self,
-        key: &'static str,
-        what: &str,
-        choices: &Choices<T>,
-    ) -> Option<Found<T>> {
-        let all = choices.words.iter().map(|(word, _)| format!("`{word}`"));
-        let all = all.collect::<Vec<_>>().join(", ");
-        let found = self.get(key)?;
-        let DeValue::String(text) = found.get_ref() else {
-            // A number in quotes would be no such word either.
-            let message = must(key, &format!("one of {all}"));
-            return self.wrong_type(message, found, None);
-        };
-        let found = self.found(found, text.to_string());
-        let choice = choices.words.iter().find(|(word, _)| *word == found.value);
-        if let Some((_, value)) = choice {
-            return Some(Found {
-                value: *value,
-                span: found.span,
-            });
-        }
-        let words = || choices.words.iter().map(|(word, _)| *word);
-        let meant =
-            synonym(choices.synonyms, &found.value).or_else(|| nearest(&found.value, words()));
-        let help = match meant {
-            Some(meant) => format!("did you mean `{meant}`? There are {all}"),
-            None => format!("there are {all}"),
-        };
-        let message = format!("unknown {what} `{}`", found.value);
-        self.add(Problem::new(found.span, message, "not known").help(help));
-        None
-    }
-
-    /// The table at `key`.
-    pub(super) fn table(&self, key: &'static str) -> Option<Section<'a>> {
-        let (key_span, found) = self.entry(key)?;
-        match found.get_ref() {
-            DeValue::Table(table) => Some(Section::new(
-                self.title_of(key),
-                header(key_span, found.span()),
-                table,
-                self.problems,
-            )),
-            DeValue::Array(_) => {
-                self.add(
-                    Problem::new(key_span, format!("`{key}` stands once"), "a list")
-                        .help(format!("write `[{key}]` with single brackets")),
-                );
-                None
-            }
-            _ => self.wrong_type(must(key, "a table"), found, None),
-        }
-    }
-
-    /// The tables `[[key]]`; none when there is no such key.
-    pub(super) fn tables(&self, key: &'static str) -> Vec<Section<'a>> {
-        let Some((key_span, found)) = self.entry(key) else {
-            return Vec::new();
-        };
+    fn tables_at(&self, table: &'static Table, entry: &Entry<'_>) -> Option<Value> {
+        let Entry { key, name, found } = *entry;
         let DeValue::Array(items) = found.get_ref() else {
-            self.add(
-                Problem::new(key_span, format!("`{key}` is a list"), "stands alone").help(format!(
-                    "write `{}` with double brackets",
-                    self.list_title(key)
-                )),
+            let message = format!("`{}` is a list", key.name);
+            return self.refuse(
+                Problem::new(name.span(), message, "stands alone")
+                    .help(format!("write `{}` with double brackets", table.header)),
             );
-            return Vec::new();
         };
-        let mut sections = Vec::new();
+        let mut tables = Vec::new();
         for item in items {
             match item.get_ref() {
-                DeValue::Table(table) => sections.push(Section::new(
-                    self.list_title(key),
-                    item.span(),
-                    table,
-                    self.problems,
-                )),
+                DeValue::Table(toml) => tables.push(read(table, item.span(), toml, self.problems)),
                 _ => {
-                    self.wrong_type::<()>(must(key, "a list of tables"), item, None);
+                    let problem = quantity::wrong_type(key.name, "a list of tables", item, None);
+                    self.problems.add(problem);
                 }
             }
         }
-        sections
+        // A list of nothing but mistakes is not an empty list.
+        let unread = tables.is_empty() && !items.is_empty();
+        (!unread).then_some(Value::Tables(tables))
     }
 
-    /// All entries, as text, for a table whose keys are not ours.
-    pub(super) fn scalars(&self) -> BTreeMap<String, Found<String>> {
-        let mut entries = BTreeMap::new();
-        for (key, value) in self.table {
-            let text = match value.get_ref() {
-                DeValue::String(text) => text.to_string(),
-                DeValue::Integer(n) if whole(n).is_some() => {
-                    whole(n).map_or(String::new(), |n| n.to_string())
-                }
-                DeValue::Float(n) => n.as_str().to_owned(),
-                DeValue::Boolean(true) => "on".to_owned(),
-                DeValue::Boolean(false) => "off".to_owned(),
-                _ => {
-                    self.wrong_type::<()>(
-                        must(key.get_ref(), "a string, number or boolean"),
-                        value,
-                        None,
-                    );
-                    continue;
-                }
-            };
-            let found = Found {
-                value: text,
-                span: key.span().start..value.span().end,
-            };
-            entries.insert(key.get_ref().to_string(), found);
-        }
-        entries
-    }
-
-    /// Reports every key that nobody asked for. `elsewhere` says where a key would belong.
-    pub(super) fn finish(&self, elsewhere: impl Fn(&str) -> Option<String>) {
-        for key in self.table.keys() {
-            let word = key.get_ref().as_ref();
-            let asked = self.asked.borrow();
-            if asked.contains(&word) {
-                continue;
-            }
-            let meant = self.meant(word);
-            let help = match (meant, elsewhere(word)) {
-                (_, Some(place)) => place,
-                (Some(meant), None) => format!("did you mean `{meant}`?"),
-                (None, None) => format!(
-                    "the keys of {} are {}",
-                    self.title,
-                    asked
-                        .iter()
-                        .map(|k| format!("`{k}`"))
-                        .collect::<Vec<_>>()
-                        .join(", ")
-                ),
-            };
-            let message = format!("unknown key `{word}` in {}", self.title);
-            self.add(Problem::new(key.span(), message, "not known here").help(help));
-        }
-    }
-
-    fn meant(&self, word: &str) -> Option<&'static str> {
-        let asked = self.asked.borrow();
-        synonym(self.synonyms.get(), word)
-            .filter(|meant| asked.contains(meant))
-            .or_else(|| nearest(word, asked.iter().copied()))
-    }
-
-    /// A key that means `key` stands here under another name: reporting it as unknown is enough.
-    fn has_misspelt(&self, key: &'static str) -> bool {
-        self.table.keys().any(|present| {
-            let word = present.get_ref().as_ref();
-            synonym(self.synonyms.get(), word) == Some(key)
-                || nearest(word, std::iter::once(key)).is_some()
-        })
-    }
-
-    fn know(&self, key: &'static str) {
-        let mut asked = self.asked.borrow_mut();
-        if !asked.contains(&key) {
-            asked.push(key);
-        }
-    }
-
-    fn get(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
-        self.know(key);
-        self.table.get(key)
-    }
-
-    fn entry(&self, key: &'static str) -> Option<(Range<usize>, &'a Spanned<DeValue<'a>>)> {
-        self.know(key);
-        let (name, value) = self.table.get_key_value(key)?;
-        Some((name.span(), value))
-    }
-
-    fn found<T>(&self, at: &Spanned<DeValue<'_>>, value: T) -> Found<T> {
-        Found {
-            value,
-            span: at.span(),
-        }
-    }
-
-    fn wrong_type<T>(
-        &self,
-        message: String,
-        found: &Spanned<DeValue<'_>>,
-        correct: Option<String>,
-    ) -> Option<T> {
-        let is = match found.get_ref() {
-            DeValue::String(_) => "a string",
-            DeValue::Integer(_) => "a whole number",
-            DeValue::Float(_) => "a decimal number",
-            DeValue::Boolean(_) => "a boolean",
-            DeValue::Datetime(_) => "a date",
-            DeValue::Array(_) => "a list",
-            DeValue::Table(_) => "a table",
-        };
-        let mut problem = Problem::new(found.span(), message, &format!("this is {is}"));
-        if let Some(correct) = correct {
-            problem = problem.help(format!("did you mean `{correct}`?"));
-        }
-        self.add(problem);
+    fn refuse(&self, problem: Problem) -> Option<Value> {
+        self.problems.add(problem);
         None
     }
 
-    fn title_of(&self, key: &str) -> String {
-        match self.path() {
-            "" => format!("[{key}]"),
-            path => format!("[{path}.{key}]"),
+    /// What is said of a key that does not belong here.
+    fn stray(
+        &self,
+        (key, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>),
+        known: &[&Key],
+        kind: Option<Kind>,
+    ) -> Problem {
+        let word = key.get_ref().as_ref();
+        let synonym = known.iter().find(|own| is_synonym(word, own.synonyms));
+        if synonym.is_none()
+            && let (Some(kinds), Some(kind)) = (self.table.kinds(), kind)
+            && let owners = (kinds.all)().into_iter().filter(|other| other.has(word))
+            && owners.clone().next().is_some()
+        {
+            return (kinds.misplaced)(&Misplaced {
+                key: word,
+                key_span: key.span(),
+                value_span: value.span(),
+                title: &self.title,
+                owners: listed(owners.map(|owner| owner.name.word)),
+                kind: kind.name.word,
+            });
         }
-    }
-
-    fn list_title(&self, key: &str) -> String {
-        match self.path() {
-            "" => format!("[[{key}]]"),
-            path => format!("[[{path}.{key}]]"),
-        }
-    }
-
-    fn path(&self) -> &str {
-        if self.title.starts_with('[') {
-            self.title.trim_matches(['[', ']'])
-        } else {
-            ""
-        }
+        let names = || known.iter().map(|key| key.name);
+        let meant = |name: &str| format!("did you mean `{name}`?");
+        let help = synonym
+            .map(|own| meant(own.name))
+            .or_else(|| home_of(word))
+            .or_else(|| nearest(word, names()).map(meant))
+            .or_else(|| self.table.stray.map(|stray| stray(word)))
+            .unwrap_or_else(|| format!("the keys of {} are {}", self.title, listed(names())));
+        unknown_key(word, key.span(), &self.title).help(help)
     }
 }
 
-/// The words that a key may have.
-#[derive(Debug)]
-pub(super) struct Choices<T: 'static> {
-    pub(super) words: &'static [(&'static str, T)],
-    pub(super) synonyms: Synonyms,
+fn is_blank(value: &DeValue<'_>) -> bool {
+    matches!(value, DeValue::String(text) if text.trim().is_empty())
 }
 
-/// Returns the word that `typed` was probably meant to be.
-pub(super) fn nearest<'w>(typed: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
-    let typed = typed.to_lowercase().replace('_', "-");
-    words
-        .map(|word| {
-            let distance = strsim::damerau_levenshtein(&typed, &word.replace('_', "-"));
-            (distance, word)
-        })
-        .filter(|(distance, word)| *distance <= (word.len().max(typed.len()) / 3).max(1))
-        .filter(|(distance, word)| *distance < word.chars().count())
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, word)| word)
-}
-
-fn whole(number: &DeInteger<'_>) -> Option<i128> {
-    i128::from_str_radix(number.as_str(), number.radix()).ok()
-}
-
-fn must(key: &str, wanted: &str) -> String {
-    format!("`{key}` must be {wanted}")
-}
-
-fn synonym(synonyms: Synonyms, typed: &str) -> Option<&'static str> {
-    let typed = typed.to_lowercase().replace('_', "-");
-    synonyms
-        .iter()
-        .find(|(word, _)| word.replace('_', "-") == typed)
-        .map(|(_, meant)| *meant)
+/// Says where a key belongs that only one table has; those of some kinds only where no other has it.
+fn home_of(word: &str) -> Option<String> {
+    let has = |keys: &[Key]| keys.iter().any(|key| key.name == word);
+    let tables = ROOT.all();
+    let mut homes: Vec<_> = tables.iter().filter(|table| has(table.keys)).collect();
+    if homes.is_empty() {
+        let kinds = |table: &Table| table.kinds().map_or_else(Vec::new, |kinds| (kinds.all)());
+        let some_kind = |table: &Table| kinds(table).iter().any(|kind| kind.has(word));
+        homes = tables.iter().filter(|table| some_kind(table)).collect();
+    }
+    let [home] = homes[..] else { return None };
+    Some(match home.header.starts_with('[') {
+        true => format!("`{word}` belongs under {}", home.header),
+        false => format!("`{word}` belongs at the top of the file"),
+    })
 }
 
 /// Where a table's header stands: the key for `[key]`, the whole for an inline table.

@@ -1,6 +1,6 @@
 //! What was probably meant where a text is no TOML. The parser says what it expected, in its own terms.
 
-use super::quantity::parse_duration;
+use super::duration::parse_duration;
 
 /// Returns what to write instead of the line at `position`.
 pub(super) fn advice(text: &str, position: usize) -> Option<String> {

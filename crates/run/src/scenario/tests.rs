@@ -7,7 +7,7 @@ use poolproof_load::{Arrivals, EndingWeights, WeightedWorkload, Workload};
 use super::*;
 
 /// The quickstart with one passage changed; the passage must be there once.
-fn edited(from: &str, to: &str) -> String {
+pub(super) fn edited(from: &str, to: &str) -> String {
     assert_eq!(QUICKSTART.matches(from).count(), 1, "{from:?}");
     QUICKSTART.replace(from, to)
 }
@@ -161,7 +161,7 @@ fn server_settings_may_be_strings_numbers_and_booleans() {
 }
 
 /// From, to, message, marked text, help.
-type Mistake = (
+pub(super) type Mistake = (
     &'static str,
     &'static str,
     &'static str,
@@ -170,7 +170,7 @@ type Mistake = (
 );
 
 #[rustfmt::skip]
-const MISTAKES: &[Mistake] = &[
+pub(super) const MISTAKES: &[Mistake] = &[
     // Words.
     ("pool_size = 5 ", "pool_sise = 5 ", "unknown key `pool_sise` in [pool]", "pool_sise", "did you mean `pool_size`?"),
     ("pool_size = 5 ", "max_size = 5 ", "unknown key `max_size` in [pool]", "max_size", "did you mean `pool_size`?"),
@@ -188,6 +188,10 @@ const MISTAKES: &[Mistake] = &[
     ("name = \"quickstart\"", "name = \"Quick Start\"", "\"Quick Start\" cannot be a scenario's name", "\"Quick Start\"", "use up to 64 lowercase letters, digits, `-` and `_`; `latest` is taken"),
     ("tables = 3", "tables = 3\naccounts = 3", "unknown key `accounts` in [[load.workload]]", "accounts", "`accounts` belongs to the workload `bank`"),
     ("commits_in_flight = 4    #", "jitter = '1ms' #", "unknown key `jitter` in fault \"reset\"", "jitter", "`jitter` belongs to faults of kind `latency`; this one is `reset`"),
+    ("tables = 3", "tables = 3\nat = '1s'", "unknown key `at` in [[load.workload]]", "at", "`at` belongs under [[fault]]"),
+    ("pool_size = 5 ", "title = '' #", "unknown key `title` in [pool]", "title", "`title` belongs at the top of the file"),
+    ("response = \"500ms\"", "latency = '500ms'", "unknown key `latency` in [objective]", "latency", "did you mean `response`?"),
+    ("settings = { max_connections = \"60\" }", "setings = {}", "unknown key `setings` in [postgres]", "setings", "did you mean `settings`?"),
     ("settings = { max_connections = \"60\" }", "max_connections = 60", "unknown key `max_connections` in [postgres]", "max_connections", "server settings stand in a table: `settings = { max_connections = … }`"),
     // Types.
     ("pool_size = 5 ", "pool_size = \"5\" ", "`pool_size` must be a whole number", "\"5\"", "did you mean `pool_size = 5`?"),
@@ -208,11 +212,11 @@ const MISTAKES: &[Mistake] = &[
     // Numbers.
     ("pool_size = 5 ", "pool_size = 0 ", "`pool_size` is 0", "0", "a pool keeps at least 1 connection; for no limit on connections beyond `pool_size`, say `max_overflow = -1`"),
     ("pool_size = 5 ", "pool_size = -3 ", "`pool_size` is negative", "-3", "`pool_size` is the number of connections that are kept"),
-    ("pool_size = 5 ", "pool_size = 5000000000 ", "`pool_size` is out of range", "5000000000", "`pool_size` is at most 2147483647"),
+    ("pool_size = 5 ", "pool_size = 5000000000 ", "`pool_size` is out of range", "5000000000", "`pool_size` is between 1 and 2147483647"),
     ("max_overflow = 10 ", "max_overflow = -2 ", "`max_overflow` is -2", "-2", "0 allows no connection beyond `pool_size`, -1 any number of them"),
-    ("accounts = 64", "accounts = 1", "`accounts` is out of range", "1", "`accounts` is between 2 and 2147483647"),
+    ("accounts = 64", "accounts = 1", "`accounts` is out of range", "1", "`accounts` is between 2 and 1000000"),
     ("accounts = 64", "accounts = 1000001", "1000001 accounts are more than a run prepares", "1000001", "`accounts` is between 2 and 1000000; the fewer, the more transfers meet on one"),
-    ("accounts = 64", "accounts = -1", "`accounts` is negative", "-1", "`accounts` is between 2 and 2147483647"),
+    ("accounts = 64", "accounts = -1", "`accounts` is negative", "-1", "`accounts` is between 2 and 1000000"),
     ("tables = 3", "tables = 17", "`tables` is out of range", "17", "`tables` is between 1 and 16"),
     ("opening_balance = 1000", "opening_balance = 9000000000000000000", "`opening_balance` is out of range", "9000000000000000000", "`opening_balance` is between 0 and 1000000000000"),
     ("rate = 400 ", "rate = 0 ", "`rate` is zero: nothing would be asked of the pool", "0", "say how many operations arrive in a second, such as `rate = 400`"),
@@ -519,6 +523,10 @@ fn a_load_without_a_workload_is_refused_whatever_hides_it() {
     assert_eq!(
         load("workload = []"),
         ["`workload` is an empty list: nothing would be asked of the pool"]
+    );
+    assert_eq!(
+        load("workload = [1]"),
+        ["`workload` must be a list of tables"]
     );
     assert_eq!(
         load("[[load.workload]]\nkimd = 'bank'\naccounts = 2"),
