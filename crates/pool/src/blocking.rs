@@ -39,7 +39,8 @@ const GRACE: Duration = Duration::from_millis(250);
 ///
 /// # Examples
 /// ```no_run
-/// use poolproof_pool::{BlockingPool, Config, DatabaseUrl, PgConnector};
+/// use poolproof_pool::{BlockingPool, Config, PgConnector};
+/// use poolproof_url::DatabaseUrl;
 ///
 /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let url: DatabaseUrl = "postgresql://app:secret@localhost/shop".parse()?;

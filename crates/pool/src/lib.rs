@@ -9,16 +9,17 @@
 //! - [`BlockingPool`] is the same pool for threads without a runtime.
 //! - [`Pool::health`], [`Pool::metrics`], [`Pool::summary`] and [`Hooks`] are for those who operate it;
 //!   [`Categorized`] says what to do about an error.
-//! - [`DatabaseUrl`] reads the URLs that SQLAlchemy and libpq write.
 //!
 //! The README has the settings with their defaults, the guarantees, the metrics, and what differs from
 //! SQLAlchemy and why. `examples/` has a program for each of these, which starts its own Postgres.
 //!
-//! Not here: replica routing, migrations, LISTEN.
+//! Not here: replica routing, migrations, LISTEN; and reading the URLs that SQLAlchemy and libpq write,
+//! which `poolproof-url` does.
 //!
 //! # Examples
 //! ```no_run
-//! use poolproof_pool::{Config, DatabaseUrl, PgConnector, Pool, QueryError};
+//! use poolproof_pool::{Config, PgConnector, Pool, QueryError};
+//! use poolproof_url::DatabaseUrl;
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let url: DatabaseUrl = "postgresql+asyncpg://app:secret@localhost/shop".parse()?;
@@ -48,7 +49,6 @@ mod pg;
 mod pool;
 mod span;
 mod state;
-mod url;
 
 pub use blocking::{
     BlockingBuildError, BlockingError, BlockingPool, BlockingSession, BlockingTransaction,
@@ -73,7 +73,6 @@ pub use pg::{
 };
 pub use pool::{Acquire, ClosedBy, Lease, Outage, Pool, Snapshot, WarmUp};
 pub use state::Mode as PoolMode;
-pub use url::{DatabaseUrl, UrlError};
 
 /// The README's code compiles.
 #[cfg(doctest)]

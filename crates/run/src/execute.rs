@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use poolproof_load::{LoadSpec, Schedule, Workload};
-use poolproof_pool::DatabaseUrl;
 use poolproof_report::Record;
 use poolproof_subjects::SubjectKind;
+use poolproof_url::DatabaseUrl;
 use tokio::time::Instant;
 
 use crate::RunError;

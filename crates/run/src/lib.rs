@@ -40,9 +40,9 @@ pub use error::{RunError, SlowStep, causes};
 pub use execute::{Finished, PostgresChoice, RunOptions, execute};
 pub use interrupt::{Interrupt, InterruptTrigger};
 pub use output::HISTORY_SCHEMA;
-pub use poolproof_pool::{DatabaseUrl, UrlError};
 pub use poolproof_subjects::{Bug, SubjectKind, UnknownSubject};
 pub use poolproof_testbed::settled;
+pub use poolproof_url::{DatabaseUrl, UrlError};
 pub use progress::{Progress, ProgressSink, Tick};
 pub use proxy::{ProxyServer, ProxyServerError};
 pub use scenario::{

@@ -3,18 +3,18 @@
 //! The names are those of libpq (up to version 18), and those of other drivers and frameworks
 //! whose URLs get pasted. What is not in the table is refused, with the nearest name.
 
-use super::parts::WORD_MAX;
+use crate::parts::WORD_MAX;
 
 /// One parameter.
-pub(super) struct Parameter {
-    pub(super) name: &'static str,
+pub(crate) struct Parameter {
+    pub(crate) name: &'static str,
     /// libpq's environment variable, which stands in where the URL does not have the parameter.
-    pub(super) variable: Option<&'static str>,
-    pub(super) fate: Fate,
+    pub(crate) variable: Option<&'static str>,
+    pub(crate) fate: Fate,
 }
 
 /// What becomes of a parameter.
-pub(super) enum Fate {
+pub(crate) enum Fate {
     /// It is honoured.
     Honoured(Meaning),
     /// It says how a driver works, not where the database is or how safe the way to it must be: it
@@ -29,7 +29,7 @@ pub(super) enum Fate {
 
 /// What an honoured parameter is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(crate) enum Meaning {
     Host,
     Address,
     Port,
@@ -85,12 +85,12 @@ impl Parameter {
 }
 
 /// Returns the row of a parameter.
-pub(super) fn row(name: &str) -> Option<&'static Parameter> {
+pub(crate) fn row(name: &str) -> Option<&'static Parameter> {
     TABLE.iter().find(|row| row.name == name)
 }
 
 /// Returns the name that was probably meant.
-pub(super) fn nearest(typed: &str) -> Option<&'static str> {
+pub(crate) fn nearest(typed: &str) -> Option<&'static str> {
     if typed.len() > WORD_MAX {
         return None;
     }
@@ -110,7 +110,7 @@ const SERVER_ROLE: &str = "one host is taken as it is; name the server that is m
     out";
 const KERBEROS: &str = "GSSAPI is not supported; use a password or a certificate, and leave it out";
 const OAUTH: &str = "OAuth is not supported; use a password or a certificate";
-pub(super) const PASSPHRASE: &str =
+pub(crate) const PASSPHRASE: &str =
     "an encrypted key cannot be read; name a key without a passphrase";
 const VERIFY: &str = "write sslmode=verify-full";
 const SEARCH_PATH: &str = "write options=-c%20search_path%3DNAME";
@@ -120,7 +120,7 @@ const SETTING: &str = "a setting of the server stands in options, such as \
 use Meaning as M;
 
 #[rustfmt::skip] // A table reads best with one row to a line.
-pub(super) const TABLE: &[Parameter] = &[
+pub(crate) const TABLE: &[Parameter] = &[
     // libpq
     honoured("host", M::Host), // PGHOST and PGHOSTADDR depend on each other: `Parts::place`
     honoured("hostaddr", M::Address),
@@ -261,7 +261,7 @@ const OWN_SETTINGS: &[(&str, &[&str])] = &[
 ];
 
 /// Returns why `options` cannot be honoured, if they set what the driver sets itself.
-pub(super) fn overruled(options: &str) -> Option<&'static str> {
+pub(crate) fn overruled(options: &str) -> Option<&'static str> {
     let overruled = settings(options).any(|(name, value)| {
         let own = OWN_SETTINGS.iter().find(|(own, _)| *own == name);
         own.is_some_and(|(_, values)| !values.contains(&value.to_ascii_lowercase().as_str()))
@@ -270,7 +270,7 @@ pub(super) fn overruled(options: &str) -> Option<&'static str> {
 }
 
 /// Returns whether `options` set `wanted`, which is in lower case.
-pub(super) fn sets(options: &str, wanted: &str) -> bool {
+pub(crate) fn sets(options: &str, wanted: &str) -> bool {
     settings(options).any(|(name, _)| name == wanted)
 }
 

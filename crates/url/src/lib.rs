@@ -1,4 +1,9 @@
-//! Database URLs as SQLAlchemy and libpq write them.
+//! Database URLs as SQLAlchemy and libpq write them, read into sqlx's options.
+//!
+//! [`DatabaseUrl`] reads a URL; what it lacks comes from libpq's environment variables, its password
+//! file, and the operating system. [`UrlError`] says why a text is no such URL, without the password.
+//!
+//! Not here: connecting, and any pool.
 
 mod parameters;
 mod parts;
@@ -41,13 +46,13 @@ const HOST: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_')
 ///
 /// # Examples
 /// ```
-/// use poolproof_pool::DatabaseUrl;
+/// use poolproof_url::DatabaseUrl;
 ///
 /// let url: DatabaseUrl = "postgresql+psycopg2://app:s3cret@127.0.0.1:6432/shop".parse()?;
 /// assert_eq!((url.host(), url.port(), url.database()), ("127.0.0.1", 6432, Some("shop")));
 /// assert!(url.is_loopback());
 /// assert_eq!(url.to_string(), "postgresql://app:***@127.0.0.1:6432/shop");
-/// # Ok::<(), poolproof_pool::UrlError>(())
+/// # Ok::<(), poolproof_url::UrlError>(())
 /// ```
 #[derive(Clone)]
 pub struct DatabaseUrl {
@@ -260,6 +265,11 @@ impl fmt::Debug for DatabaseUrl {
 fn encode(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
+
+/// The README's code compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 #[cfg(test)]
 mod tests;

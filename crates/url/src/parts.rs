@@ -7,17 +7,17 @@ use nix::unistd::{Uid, User};
 use percent_encoding::percent_decode_str;
 use sqlx::postgres::PgConnectOptions;
 
-use super::parameters::{self, Fate, Meaning};
-use super::tls::{self, Tls};
-use super::{DatabaseUrl, UrlError, encode};
+use crate::parameters::{self, Fate, Meaning};
+use crate::tls::{self, Tls};
+use crate::{DatabaseUrl, UrlError, encode};
 
 /// A longer scheme, or name of a parameter, is something else, pasted in the wrong place; it may be
 /// secret.
-pub(super) const WORD_MAX: usize = 40;
+pub(crate) const WORD_MAX: usize = 40;
 
 /// What a URL and the environment say, decoded.
 #[derive(Default)]
-pub(super) struct Parts {
+pub(crate) struct Parts {
     host: Option<String>,
     /// The parameter `hostaddr`.
     address: Option<String>,
@@ -39,7 +39,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn read(
+    pub(crate) fn read(
         text: &str,
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, UrlError> {
@@ -241,7 +241,7 @@ impl Parts {
         Ok(())
     }
 
-    pub(super) fn resolve(self) -> Result<DatabaseUrl, UrlError> {
+    pub(crate) fn resolve(self) -> Result<DatabaseUrl, UrlError> {
         // sqlx's own place for a server without a host: a socket if there is one, else localhost.
         let host = (self.address.clone().or_else(|| self.host.clone()))
             .or_else(|| non_empty(PgConnectOptions::new_without_pgpass().get_host().to_owned()))
@@ -323,7 +323,7 @@ fn refuse(name: &str, value: &str, except: &[&str], remedy: &'static str) -> Res
     Err(unsupported(name, remedy))
 }
 
-pub(super) fn unsupported(name: &str, remedy: &'static str) -> UrlError {
+pub(crate) fn unsupported(name: &str, remedy: &'static str) -> UrlError {
     UrlError::Unsupported {
         name: name.to_owned(),
         remedy,
@@ -331,7 +331,7 @@ pub(super) fn unsupported(name: &str, remedy: &'static str) -> UrlError {
 }
 
 /// The name of the user that this process runs as, who is libpq's default too.
-pub(super) fn system_user() -> Option<String> {
+pub(crate) fn system_user() -> Option<String> {
     let user = User::from_uid(Uid::effective()).ok().flatten()?;
     Some(user.name)
 }

@@ -5,23 +5,23 @@ use std::path::PathBuf;
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-use super::UrlError;
-use super::parameters::PASSPHRASE;
-use super::parts::unsupported;
+use crate::UrlError;
+use crate::parameters::PASSPHRASE;
+use crate::parts::unsupported;
 
 const MODES: &str = "disable, allow, prefer, require, verify-ca or verify-full";
 
 /// The parameters about TLS; each file with the name of the parameter or variable it came from.
 #[derive(Default)]
-pub(super) struct Tls {
-    pub(super) mode: Option<PgSslMode>,
-    pub(super) root: Option<(String, String)>,
-    pub(super) certificate: Option<(String, String)>,
-    pub(super) key: Option<(String, String)>,
+pub(crate) struct Tls {
+    pub(crate) mode: Option<PgSslMode>,
+    pub(crate) root: Option<(String, String)>,
+    pub(crate) certificate: Option<(String, String)>,
+    pub(crate) key: Option<(String, String)>,
 }
 
 /// Reads `sslmode`; an error is what it may be.
-pub(super) fn mode(value: &str) -> Result<PgSslMode, &'static str> {
+pub(crate) fn mode(value: &str) -> Result<PgSslMode, &'static str> {
     match value.to_ascii_lowercase().as_str() {
         "disable" => Ok(PgSslMode::Disable),
         // sqlx's `allow` never uses TLS, so that a server that insists on it turns it away.
@@ -34,7 +34,7 @@ pub(super) fn mode(value: &str) -> Result<PgSslMode, &'static str> {
 }
 
 /// Reads asyncpg's `ssl`; an error is what it may be.
-pub(super) fn mode_of_asyncpg(value: &str) -> Result<PgSslMode, &'static str> {
+pub(crate) fn mode_of_asyncpg(value: &str) -> Result<PgSslMode, &'static str> {
     match value.to_ascii_lowercase().as_str() {
         // JDBC lets its `ssl` stand alone.
         "true" | "1" | "" => Ok(PgSslMode::VerifyFull),
@@ -46,7 +46,7 @@ pub(super) fn mode_of_asyncpg(value: &str) -> Result<PgSslMode, &'static str> {
 impl Tls {
     /// Adds it to `options` of a connection to `host`. `named` is the host by name where `host` is the
     /// address that was given beside it.
-    pub(super) fn apply(
+    pub(crate) fn apply(
         self,
         options: PgConnectOptions,
         host: &str,
