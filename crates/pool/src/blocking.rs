@@ -199,7 +199,7 @@ impl BlockingPool<PgConnector> {
     /// # Errors
     /// As for [`BlockingPool::acquire`].
     #[track_caller]
-    pub fn session(&self) -> Result<BlockingSession, BlockingError<AcquireError>> {
+    pub fn session(&self) -> Result<BlockingSession, BlockingError<AcquireError<sqlx::Error>>> {
         Ok(BlockingSession::from(self.acquire()?))
     }
 
@@ -211,7 +211,7 @@ impl BlockingPool<PgConnector> {
     pub fn session_within(
         &self,
         budget: Duration,
-    ) -> Result<BlockingSession, BlockingError<AcquireError>> {
+    ) -> Result<BlockingSession, BlockingError<AcquireError<sqlx::Error>>> {
         Ok(BlockingSession::from(self.acquire_within(budget)?))
     }
 }

@@ -27,7 +27,7 @@ const TRIES: u32 = 2;
 
 /// What a look at the pool and its database came to.
 #[derive(Debug, Clone)]
-pub struct Health<E: Error + 'static = sqlx::Error> {
+pub struct Health<E: Error + 'static> {
     /// The verdict: the worst of the reasons.
     pub status: HealthStatus,
     /// Why it is not better. Empty when it is healthy.
@@ -65,7 +65,7 @@ pub enum HealthMethod {
 /// Why a pool is not healthy.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum HealthReason<E: Error + 'static = sqlx::Error> {
+pub enum HealthReason<E: Error + 'static> {
     /// All connections that there may be are in use, or on their way back. Degraded.
     Saturated {
         /// Leases.

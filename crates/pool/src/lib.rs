@@ -55,7 +55,7 @@ pub use blocking::{
 };
 pub use config::{Config, ConfigError, IdleOrder};
 pub use connector::{Connector, Ending};
-pub use critical::Critical;
+pub use critical::{Critical, UnknownCommit};
 pub use error::{
     AcquireError, Categorized, Category, CloseReport, ConnectError, ErrorKind, Holder,
 };

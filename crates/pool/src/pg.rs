@@ -305,7 +305,9 @@ impl Pool<PgConnector> {
     /// # Cancel safety
     /// Safe, like [`Pool::acquire`].
     #[track_caller]
-    pub fn session(&self) -> impl Future<Output = Result<Session, AcquireError>> + Send + use<> {
+    pub fn session(
+        &self,
+    ) -> impl Future<Output = Result<Session, AcquireError<sqlx::Error>>> + Send + use<> {
         let acquire = self.acquire();
         async move { Ok(Session::from(acquire.await?)) }
     }

@@ -192,10 +192,10 @@ async fn a_commit_in_doubt_is_told_also_when_its_future_was_dropped() {
         bench.heal("silence").await;
         let told = told.lock().unwrap();
         assert_eq!(told.len(), round + 1, "{told:?}");
-        let Critical::CommitUnknown(in_doubt) = &told[round] else {
+        let Critical::CommitUnknown(commit) = &told[round] else {
             panic!("{told:?}")
         };
-        assert_eq!(in_doubt.backend, backend);
+        assert_eq!(commit.in_doubt().backend, backend);
     }
     assert_eq!(bench.pool.errors(ErrorKind::Ambiguous), 2);
 }
