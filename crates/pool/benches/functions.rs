@@ -64,9 +64,6 @@ fn looking(criterion: &mut Criterion, runtime: &Runtime) {
     criterion.bench_function("snapshot", |bencher| {
         bencher.iter(|| black_box(pool.snapshot()));
     });
-    criterion.bench_function("metrics as text", |bencher| {
-        bencher.iter(|| black_box(pool.metrics().to_string()));
-    });
 }
 
 /// A pool of one connection, which is open.

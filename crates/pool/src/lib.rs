@@ -36,6 +36,10 @@
 //! # }
 //! ```
 
+// Tests that other crates share name this one as those do.
+#[cfg(test)]
+extern crate self as poolproof_pool;
+
 mod blocking;
 mod brief;
 mod config;
@@ -44,7 +48,7 @@ mod critical;
 mod error;
 mod health;
 mod hooks;
-mod metrics;
+mod meters;
 mod pg;
 mod pool;
 mod span;
@@ -61,9 +65,7 @@ pub use error::{
 };
 pub use health::{HEALTH_DEADLINE, HEALTH_SLOW, Health, HealthMethod, HealthReason, HealthStatus};
 pub use hooks::{HookError, HookFuture, Hooks, LeakEvent, Rejection};
-pub use metrics::{
-    HistogramSnapshot, METRICS, Metric, MetricKind, Metrics, Sample, SampleValue, prometheus_text,
-};
+pub use meters::{Durations, HistogramSnapshot};
 pub use pg::{
     Abandoned, Activity, Attempt, Attempted, Backend, InDoubt, Isolation, OpenSession,
     OpenTransaction, PgConn, PgConnector, Pooler, QueryError, Reaped, ResetMode, Resolution,

@@ -35,9 +35,9 @@ pub(crate) use tasks::jitter;
 use crate::config::{Config, ConfigError};
 use crate::connector::Connector;
 use crate::critical::{self, Critical, Told};
-use crate::error::{ConnectError, Holder};
+use crate::error::{ConnectError, ErrorKind, Holder};
 use crate::hooks::Hooks;
-use crate::metrics::Meters;
+use crate::meters::{Durations, Meters};
 use crate::state::{Actions, HeldSince, State};
 
 /// A pool of connections. Cloning gives another handle to the same pool, at the cost of an allocation: give
@@ -224,6 +224,19 @@ impl<C: Connector> Pool<C> {
 
     pub(crate) fn meters(&self) -> &Meters {
         &self.inner.meters
+    }
+
+    /// Returns the durations recorded since the pool was built. Empty when [`Config::metrics`] is off.
+    #[must_use]
+    pub fn durations(&self) -> Durations {
+        self.inner.meters.durations()
+    }
+
+    /// Returns how many errors of a kind there were since the pool was built: of acquires, statements and
+    /// commits. Errors that the driver's own calls on a raw connection return are not seen.
+    #[must_use]
+    pub fn errors(&self, kind: ErrorKind) -> u64 {
+        self.inner.meters.errors(kind)
     }
 
     /// Returns how long each connection took to open, of those opened since the last call; the newest

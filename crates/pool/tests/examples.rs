@@ -4,8 +4,6 @@
 mod blocking;
 #[path = "../examples/health.rs"]
 mod health;
-#[path = "../examples/metrics.rs"]
-mod metrics;
 #[path = "../examples/pool.rs"]
 mod pool;
 #[path = "../examples/retry.rs"]
@@ -36,9 +34,4 @@ fn the_example_of_blocking_use_runs() {
 #[test]
 fn the_example_of_health_runs() {
     health::main().unwrap();
-}
-
-#[test]
-fn the_example_of_metrics_runs() {
-    metrics::main().unwrap();
 }

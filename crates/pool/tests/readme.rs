@@ -1,10 +1,10 @@
-//! What the README says of settings, metrics, kinds of errors and tests is so.
+//! What the README says of settings, kinds of errors and tests is so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use poolproof_pool::{Config, ErrorKind, METRICS};
+use poolproof_pool::{Config, ErrorKind};
 
 /// The cells of the table that begins with this header, backticks stripped.
 fn table(header: &str) -> Vec<Vec<String>> {
@@ -44,21 +44,6 @@ fn the_settings_in_the_readme_are_those_of_config_with_its_defaults() {
         .map(|row| (row[0].clone(), row[1].clone()))
         .collect();
     assert_eq!(told, fields);
-}
-
-#[test]
-fn the_metrics_in_the_readme_are_those_that_are_emitted() {
-    let emitted: Vec<Vec<String>> = METRICS
-        .iter()
-        .map(|metric| {
-            let labels = metric.labels.join(", ");
-            let kind = metric.kind.as_str();
-            [metric.name, kind, metric.unit, &labels, metric.help]
-                .map(str::to_owned)
-                .to_vec()
-        })
-        .collect();
-    assert_eq!(table("| metric | kind |"), emitted);
 }
 
 #[test]

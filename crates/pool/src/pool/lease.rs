@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use super::{Share, now};
 use crate::connector::Connector;
 use crate::hooks::Hooks;
-use crate::metrics::Meters;
+use crate::meters::Meters;
 use crate::state::{Granted, Reason};
 
 /// What becomes of a connection when its lease ends. Later ones win.

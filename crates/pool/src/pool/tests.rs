@@ -12,7 +12,6 @@ mod health;
 mod hooks;
 mod leaks;
 mod matrix;
-mod metrics;
 mod models;
 mod modes;
 mod outage;

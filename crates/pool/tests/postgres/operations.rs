@@ -1,4 +1,4 @@
-//! What operators get to see: kinds of errors, alarms, health and metrics, on a real server.
+//! What operators get to see: kinds of errors, alarms and health, on a real server.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use poolproof_faults::Toxic;
 use poolproof_pool::{
     Categorized, Config, Critical, ErrorKind, HEALTH_DEADLINE, HealthStatus, Hooks, Pool,
-    QueryError, SampleValue, SessionConfig, Transaction, TransactionError,
+    QueryError, SessionConfig, Transaction, TransactionError,
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tokio::time::Instant;
@@ -223,46 +223,6 @@ async fn health_is_judged_in_time_on_a_server_that_answers_and_through_a_link_th
     bench.heal("silence").await;
     let seen = bench.pool.health(generous).await;
     assert_ne!(seen.status, HealthStatus::Unhealthy, "{seen}");
-}
-
-#[tokio::test]
-async fn metrics_of_real_work_add_up() {
-    let bench = Bench::single("operations_metrics").await;
-    for _ in 0..5 {
-        let mut session = bench.pool.session().await.unwrap();
-        session
-            .transaction(async |tx: &mut Transaction<'_>| tx.execute("select 1").await)
-            .await
-            .unwrap();
-    }
-    let metrics = bench.pool.metrics();
-    let histogram = |name: &str| {
-        let sample = metrics
-            .samples()
-            .iter()
-            .find(|sample| sample.metric.name == name);
-        match &sample.unwrap().value {
-            SampleValue::Histogram(histogram) => **histogram,
-            value => panic!("{name}: {value:?}"),
-        }
-    };
-    let connect = histogram("poolproof_connect_seconds");
-    assert_eq!(connect.count(), 1);
-    assert!(connect.sum() > Duration::ZERO);
-    let (wait, hold) = (
-        histogram("poolproof_queue_wait_seconds"),
-        histogram("poolproof_hold_seconds"),
-    );
-    assert_eq!((wait.count(), hold.count()), (5, 5));
-    assert!(
-        wait.sum() >= connect.sum(),
-        "the first one waited for the connection"
-    );
-    let text = metrics.to_string();
-    assert!(
-        text.contains("poolproof_leases_total{pool=\"default\"} 5"),
-        "{text}"
-    );
 }
 
 /// F21: the server has ended all connections, as it does when it restarts. With a ping before each lease

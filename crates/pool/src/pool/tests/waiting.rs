@@ -104,9 +104,9 @@ async fn the_wait_that_is_measured_includes_a_ping_that_failed() {
     drop(pool.acquire().await.unwrap());
     tokio::time::advance(Duration::from_secs(5)).await;
     fake.always(Call::Ping, Gate::Never);
-    let before = pool.meters().queue_wait_so_far();
+    let before = pool.durations().queue_wait;
     drop(pool.acquire().await.unwrap());
-    let waits = pool.meters().queue_wait_so_far();
+    let waits = pool.durations().queue_wait;
     assert_eq!(waits.count() - before.count(), 1);
     assert_eq!(waits.sum() - before.sum(), Duration::from_secs(4));
 }

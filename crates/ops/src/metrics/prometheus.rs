@@ -9,9 +9,10 @@ use super::{Metrics, Sample, SampleValue};
 ///
 /// # Examples
 /// ```no_run
+/// # use poolproof_ops::Metrics;
 /// # fn example(orders: &poolproof_pool::Pool<poolproof_pool::PgConnector>,
 /// #            reports: &poolproof_pool::Pool<poolproof_pool::PgConnector>) {
-/// let page = poolproof_pool::prometheus_text(&[orders.metrics(), reports.metrics()]);
+/// let page = poolproof_ops::prometheus_text(&[Metrics::of(orders), Metrics::of(reports)]);
 /// # drop(page);
 /// # }
 /// ```

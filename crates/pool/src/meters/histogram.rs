@@ -233,8 +233,9 @@ impl HistogramSnapshot {
         BOUNDS.into_iter().map(Duration::from_nanos).zip(counts)
     }
 
-    /// Returns, for each bucket that grew since `earlier`, by how many durations and their mean.
-    pub(crate) fn grown_since<'a>(
+    /// Returns, for each bucket that grew since `earlier`, by how many durations and their mean. For
+    /// whoever tells somebody else what was recorded since the last time.
+    pub fn grown_since<'a>(
         &'a self,
         earlier: &'a Self,
     ) -> impl Iterator<Item = (u64, Duration)> + 'a {

@@ -4,7 +4,9 @@ use ::metrics::{
     Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
-use super::{Histograms, METRICS, Metric, MetricKind, Metrics, SampleValue};
+use poolproof_pool::Durations;
+
+use super::{METRICS, Metric, MetricKind, Metrics, SampleValue, histogram as durations_of};
 
 /// Describes all metrics to the recorder.
 pub(super) fn describe() {
@@ -27,7 +29,7 @@ fn unit(metric: &Metric) -> Unit {
 
 /// Hands over gauges and counters as they are, and what histograms grew by since `published`: each
 /// bucket's durations as so many times their mean, which keeps count and sum.
-pub(super) fn publish(metrics: &Metrics, published: &Histograms) {
+pub(super) fn publish(metrics: &Metrics, published: &Durations) {
     for sample in metrics.samples() {
         let name = sample.metric.name;
         let mut labels = vec![Label::new("pool", metrics.pool().to_owned())];
@@ -42,7 +44,7 @@ pub(super) fn publish(metrics: &Metrics, published: &Histograms) {
             SampleValue::Counter(value) => counter!(name, labels).absolute(*value),
             SampleValue::Histogram(now) => {
                 let recorded = histogram!(name, labels);
-                for (count, mean) in now.grown_since(published.of(&sample.metric)) {
+                for (count, mean) in now.grown_since(durations_of(published, &sample.metric)) {
                     let count = usize::try_from(count).unwrap_or(usize::MAX);
                     recorded.record_many(mean, count);
                 }

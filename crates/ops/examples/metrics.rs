@@ -6,7 +6,8 @@
 use std::error::Error;
 use std::time::Duration;
 
-use poolproof_pool::{Config, ErrorKind, METRICS, PgConnector, Pool};
+use poolproof_ops::{METRICS, Metrics, Publisher};
+use poolproof_pool::{Config, ErrorKind, PgConnector, Pool};
 use poolproof_testbed::{Cluster, LocalConfig};
 
 #[tokio::main]
@@ -23,12 +24,12 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     }
 
     // For a `/metrics` page.
-    let text = pool.metrics().to_string();
+    let text = Metrics::of(&pool).to_string();
     assert!(text.contains("poolproof_leases_total{pool=\"shop\"} 2"));
     print!("{text}");
 
     // For whatever recorder the process has installed: before each scrape, or every few seconds.
-    pool.publish_metrics();
+    Publisher::new().publish(&Metrics::of(&pool));
 
     println!("there are {} metrics", METRICS.len());
     assert_eq!(pool.errors(ErrorKind::UndefinedObject), 1);

@@ -8,10 +8,13 @@ use ::metrics::{
     SharedString, Unit,
 };
 
+use poolproof_ops::{
+    METRICS, Metric, MetricKind, Metrics, Publisher, SampleValue, prometheus_text,
+};
+use poolproof_pool::ErrorKind;
+
 use super::fake::{Call, Gate};
 use super::*;
-use crate::error::ErrorKind;
-use crate::metrics::{METRICS, Metric, MetricKind, Metrics, SampleValue, prometheus_text};
 
 type ByKey<T> = Arc<Mutex<BTreeMap<String, (MetricKind, T)>>>;
 
@@ -130,7 +133,7 @@ fn count(metrics: &Metrics, name: &str) -> u64 {
         .map(|sample| match &sample.value {
             SampleValue::Counter(count) => *count,
             SampleValue::Histogram(histogram) => histogram.count(),
-            SampleValue::Gauge(_) => panic!("{name} is a gauge"),
+            value => panic!("{name}: {value:?}"),
         })
         .sum()
 }
@@ -158,7 +161,7 @@ async fn eventful(config: Config) -> (Pool<Fake>, Lease<Fake>) {
 #[tokio::test(start_paused = true)]
 async fn counters_gauges_and_durations_say_what_happened() {
     let (pool, held) = eventful(Config::default()).await;
-    let metrics = pool.metrics();
+    let metrics = Metrics::of(&pool);
     for (name, expected) in [
         ("poolproof_opened_total", 2),
         ("poolproof_connect_failures_total", 1),
@@ -204,7 +207,7 @@ async fn switched_off_metrics_record_no_durations_and_still_count_errors() {
         ..Config::default()
     })
     .await;
-    let metrics = pool.metrics();
+    let metrics = Metrics::of(&pool);
     for name in ["queue_wait", "connect", "ping", "hold"] {
         assert_eq!(
             count(&metrics, &format!("poolproof_{name}_seconds")),
@@ -222,7 +225,7 @@ async fn switched_off_metrics_record_no_durations_and_still_count_errors() {
 async fn the_table_the_text_and_the_facade_agree_on_names_kinds_and_labels() {
     let (pool, held) = eventful(Config::default()).await;
     let told = Told::default();
-    ::metrics::with_local_recorder(&told, || pool.publish_metrics());
+    ::metrics::with_local_recorder(&told, || Publisher::new().publish(&Metrics::of(&pool)));
 
     let expected = |metric: &Metric| {
         let labels: Vec<&str> = metric.labels.to_vec();
@@ -250,7 +253,7 @@ async fn the_table_the_text_and_the_facade_agree_on_names_kinds_and_labels() {
         .collect();
     assert_eq!(facade, table);
 
-    let text = pool.metrics().to_string();
+    let text = Metrics::of(&pool).to_string();
     let types: BTreeMap<&str, &str> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
@@ -302,7 +305,9 @@ async fn the_facade_gets_each_duration_once_and_totals_as_they_are() {
         ..Config::default()
     });
     let told = Told::default();
-    let publish = || ::metrics::with_local_recorder(&told, || pool.publish_metrics());
+    let mut publisher = Publisher::new();
+    let mut publish =
+        || ::metrics::with_local_recorder(&told, || publisher.publish(&Metrics::of(&pool)));
     let lease = pool.acquire().await.unwrap();
     tokio::time::advance(Duration::from_millis(1_500)).await;
     drop(lease);
@@ -331,7 +336,7 @@ async fn the_text_is_what_prometheus_reads() {
     let lease = pool.acquire().await.unwrap();
     tokio::time::advance(Duration::from_millis(40)).await;
     drop(lease);
-    let text = pool.metrics().to_string();
+    let text = Metrics::of(&pool).to_string();
     for line in [
         "# TYPE poolproof_idle gauge",
         "poolproof_idle{pool=\"one\"} 1",
@@ -357,7 +362,7 @@ async fn the_text_is_what_prometheus_reads() {
         name: "two".to_owned(),
         ..Config::default()
     });
-    let both = prometheus_text(&[pool.metrics(), other.metrics()]);
+    let both = prometheus_text(&[Metrics::of(&pool), Metrics::of(&other)]);
     let announced = both
         .lines()
         .filter(|line| line.starts_with("# TYPE poolproof_idle "));

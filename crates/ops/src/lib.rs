@@ -1,0 +1,19 @@
+//! Operating a pool of `poolproof-pool`: what it tells about itself, for people and for their tools.
+//!
+//! - [`Metrics`] reads all that a pool counts and measures, as values and as Prometheus text;
+//!   [`Publisher`] hands it to the recorder that a process has installed for the `metrics` crate.
+//!
+//! The pool counts, and this crate reads: it uses nothing of the pool but what is public there.
+//!
+//! Not here: alarms, which are hooks of the pool (`Hooks::on_critical`), and traces, which it emits itself.
+
+mod metrics;
+
+pub use metrics::{
+    METRICS, Metric, MetricKind, Metrics, Publisher, Sample, SampleValue, prometheus_text,
+};
+
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

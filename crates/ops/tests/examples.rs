@@ -1,0 +1,9 @@
+//! The examples run, and what they assert holds.
+
+#[path = "../examples/metrics.rs"]
+mod metrics;
+
+#[test]
+fn the_example_of_metrics_runs() {
+    metrics::main().unwrap();
+}
