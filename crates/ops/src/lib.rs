@@ -1,5 +1,6 @@
 //! Operating a pool of `poolproof-pool`: what it tells about itself, for people and for their tools.
 //!
+//! - [`Health::of`] finds out within a deadline whether a pool and its database can serve.
 //! - [`Metrics`] reads all that a pool counts and measures, as values and as Prometheus text;
 //!   [`Publisher`] hands it to the recorder that a process has installed for the `metrics` crate.
 //!
@@ -7,8 +8,10 @@
 //!
 //! Not here: alarms, which are hooks of the pool (`Hooks::on_critical`), and traces, which it emits itself.
 
+mod health;
 mod metrics;
 
+pub use health::{HEALTH_DEADLINE, HEALTH_SLOW, Health, HealthMethod, HealthReason, HealthStatus};
 pub use metrics::{
     METRICS, Metric, MetricKind, Metrics, Publisher, Sample, SampleValue, prometheus_text,
 };

@@ -163,7 +163,7 @@ impl<C: Connector> BlockingPool<C> {
     /// [`BlockingError::InRuntime`].
     pub fn wait<F: Future>(&self, future: F) -> Result<F::Output, BlockingError> {
         bridge::permit()?;
-        Ok(bridge::drive(self.pool.home(), future))
+        Ok(bridge::drive(self.pool.runtime(), future))
     }
 
     /// Returns the pool's numbers. Never blocks, and is allowed anywhere.
@@ -272,9 +272,9 @@ impl<C: Connector> Pool<C> {
         F: FnOnce(BlockingPool<C>) -> T + Send + 'static,
         T: Send + 'static,
     {
-        let (blocking, home) = (self.blocking(), self.home().clone());
+        let (blocking, home) = (self.blocking(), self.runtime().clone());
         let worked = self
-            .home()
+            .runtime()
             .spawn_blocking(move || bridge::permitted(&home, || work(blocking)));
         match worked.await {
             Ok(value) => Ok(value),

@@ -7,8 +7,8 @@
 //! - [`Pool::retry`] runs a transaction again where that is safe, and [`InDoubt::resolve`] finds out how
 //!   a commit ended whose answer never came.
 //! - [`BlockingPool`] is the same pool for threads without a runtime.
-//! - [`Pool::health`], [`Pool::metrics`], [`Pool::summary`] and [`Hooks`] are for those who operate it;
-//!   [`Categorized`] says what to do about an error.
+//! - [`Pool::snapshot`], [`Pool::durations`], [`Pool::sessions`] and [`Hooks`] tell those who operate it what
+//!   happens; `poolproof-ops` makes health and metrics of that. [`Categorized`] says what to do about an error.
 //!
 //! The README has the settings with their defaults, the guarantees, the metrics, and what differs from
 //! SQLAlchemy and why. `examples/` has a program for each of these, which starts its own Postgres.
@@ -46,7 +46,6 @@ mod config;
 mod connector;
 mod critical;
 mod error;
-mod health;
 mod hooks;
 mod meters;
 mod pg;
@@ -57,13 +56,13 @@ mod state;
 pub use blocking::{
     BlockingBuildError, BlockingError, BlockingPool, BlockingSession, BlockingTransaction,
 };
+pub use brief::brief;
 pub use config::{Config, ConfigError, IdleOrder};
 pub use connector::{Connector, Ending};
 pub use critical::{Critical, UnknownCommit};
 pub use error::{
     AcquireError, Categorized, Category, CloseReport, ConnectError, ErrorKind, Holder,
 };
-pub use health::{HEALTH_DEADLINE, HEALTH_SLOW, Health, HealthMethod, HealthReason, HealthStatus};
 pub use hooks::{HookError, HookFuture, Hooks, LeakEvent, Rejection};
 pub use meters::{Durations, HistogramSnapshot};
 pub use pg::{

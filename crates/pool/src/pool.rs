@@ -217,13 +217,11 @@ impl<C: Connector> Pool<C> {
         &self.inner.config
     }
 
-    /// Returns where the pool's tasks run.
-    pub(crate) fn home(&self) -> &Handle {
+    /// Returns the runtime on which the pool's tasks run. Its timers serve whoever waits for the pool on a
+    /// thread without a runtime.
+    #[must_use]
+    pub fn runtime(&self) -> &Handle {
         &self.inner.handle
-    }
-
-    pub(crate) fn meters(&self) -> &Meters {
-        &self.inner.meters
     }
 
     /// Returns the durations recorded since the pool was built. Empty when [`Config::metrics`] is off.

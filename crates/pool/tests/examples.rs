@@ -2,8 +2,6 @@
 
 #[path = "../examples/blocking.rs"]
 mod blocking;
-#[path = "../examples/health.rs"]
-mod health;
 #[path = "../examples/pool.rs"]
 mod pool;
 #[path = "../examples/retry.rs"]
@@ -29,9 +27,4 @@ fn the_example_of_retries_runs() {
 #[test]
 fn the_example_of_blocking_use_runs() {
     blocking::main().unwrap();
-}
-
-#[test]
-fn the_example_of_health_runs() {
-    health::main().unwrap();
 }

@@ -176,10 +176,12 @@ fn is_class(part: &str) -> bool {
 /// Each test's name with the words of its name and of its description.
 type Tests = BTreeMap<String, Vec<String>>;
 
-/// All tests of this crate.
+/// All tests of this crate, and of the one that operates its pools.
 fn tests() -> Tests {
     let mut tests = Tests::new();
-    let mut open = vec![root().join("src"), root().join("tests")];
+    let mut open: Vec<PathBuf> = ["src", "tests", "../ops/src", "../ops/tests"]
+        .map(|folder| root().join(folder))
+        .into();
     while let Some(directory) = open.pop() {
         for entry in fs::read_dir(&directory).expect("the folder can be listed") {
             let path = entry.expect("an entry can be read").path();

@@ -12,14 +12,46 @@
 )]
 #[path = "../../../pool/src/pool/tests/fake.rs"]
 mod fake;
+mod health;
 mod metrics;
 
+use std::task::Poll;
 use std::time::Duration;
 
-use fake::Fake;
-use poolproof_pool::{Config, Lease, Pool};
+use fake::{Fake, FakeError};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use poolproof_pool::{Acquire, AcquireError, Config, Lease, Pool};
+use tokio::time::Instant;
+
+/// A pool of `size` + `overflow` connections, and its connector.
+fn pool(size: u32, overflow: i32) -> (Pool<Fake>, Fake) {
+    configured(Config {
+        pool_size: size,
+        max_overflow: overflow,
+        ..Config::default()
+    })
+}
 
 fn configured(config: Config) -> (Pool<Fake>, Fake) {
     let fake = Fake::default();
     (Pool::new(fake.clone(), config).unwrap(), fake)
+}
+
+/// Lets everything run that can run without time passing.
+async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Polls once.
+fn poll_once(acquire: &mut Acquire<Fake>) -> Poll<Result<Lease<Fake>, AcquireError<FakeError>>> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    acquire.poll_unpin(&mut context)
+}
+
+fn numbers(pool: &Pool<Fake>) -> (usize, usize, usize, usize, usize) {
+    let now = pool.snapshot();
+    (now.out, now.idle, now.opening, now.closing, now.waiting)
 }

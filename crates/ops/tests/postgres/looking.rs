@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use poolproof_ops::{Metrics, SampleValue};
-use poolproof_pool::Transaction;
+use poolproof_faults::Toxic;
+use poolproof_ops::{HEALTH_DEADLINE, Health, HealthStatus, Metrics, SampleValue};
+use poolproof_pool::{Config, Transaction};
+use tokio::time::Instant;
 
 use crate::support::Bench;
 
@@ -45,4 +47,29 @@ async fn metrics_of_real_work_add_up() {
         text.contains("poolproof_leases_total{pool=\"default\"} 5"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn health_is_judged_in_time_on_a_server_that_answers_and_through_a_link_that_is_silent() {
+    let config = Config {
+        pool_size: 2,
+        max_overflow: 0,
+        ..Config::default()
+    };
+    let bench = Bench::distant("operations_health", config).await;
+    // The first connection is a matter of the machine's pace, which is not at stake here.
+    drop(bench.pool.session().await.unwrap());
+    let generous = Duration::from_secs(30);
+    let seen = Health::of(&bench.pool, generous).await;
+    assert_ne!(seen.status, HealthStatus::Unhealthy, "{seen}");
+
+    let silence = Toxic::Timeout { timeout_ms: 0 };
+    bench.inflict("silence", silence).await;
+    let began = Instant::now();
+    let seen = Health::of(&bench.pool, HEALTH_DEADLINE).await;
+    assert_eq!(seen.status, HealthStatus::Unhealthy, "{seen}");
+    assert!(began.elapsed() < generous, "{seen}");
+    bench.heal("silence").await;
+    let seen = Health::of(&bench.pool, generous).await;
+    assert_ne!(seen.status, HealthStatus::Unhealthy, "{seen}");
 }

@@ -294,7 +294,7 @@ impl BlockingPool<PgConnector> {
         E: Categorized + Error + Send + 'static,
         F: FnMut(&mut BlockingTransaction<'_, '_>, u32) -> Result<T, E> + Send,
     {
-        let home = self.as_async().home();
+        let home = self.as_async().runtime();
         let waiting = Arc::new(Waiting::within(home, Some(policy.deadline)));
         // Attempts follow each other, but the futures that run them may not share the closure otherwise.
         let work = Arc::new(Mutex::new(work));

@@ -100,8 +100,8 @@ impl<C: Connector> Acquire<C> {
     }
 
     /// Leaves the last connection of a pool in use to others: fails at once instead, and passes on what it
-    /// waited for where others came to need it meanwhile.
-    pub(crate) fn sparing(mut self) -> Self {
+    /// waited for where others came to need it meanwhile. For probes, which must stand in nobody's way.
+    pub fn sparing(mut self) -> Self {
         self.rare().sparing = true;
         self
     }

@@ -8,7 +8,6 @@ mod critical;
 mod elsewhere;
 mod errors;
 mod fake;
-mod health;
 mod hooks;
 mod leaks;
 mod matrix;

@@ -120,7 +120,7 @@ fn every_place_with_a_runtime_is_refused_but_the_bridge() {
         );
         assert_eq!(bridged.unwrap().unwrap(), 0);
     }
-    let home = pool.as_async().home().clone();
+    let home = pool.as_async().runtime().clone();
     let entered = home.enter();
     refused(&pool);
     drop(entered);
@@ -186,7 +186,7 @@ fn a_panic_in_bridged_work_goes_on_in_the_caller_and_the_thread_keeps_nothing() 
         "the lease came back"
     );
     // The thread that panicked is used again: it must not believe that it may block.
-    let home = pool.as_async().home().clone();
+    let home = pool.as_async().runtime().clone();
     let refused = home.spawn_blocking(move || pool.acquire().map(drop));
     let refused = runtime.block_on(refused).unwrap();
     assert!(

@@ -2,6 +2,11 @@
 
 use super::*;
 
+fn is_outage(reason: &HealthReason<FakeError>) -> bool {
+    use HealthReason::{Rejected, Unreachable};
+    matches!(reason, Unreachable { .. } | Rejected { .. })
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_answers_no_connect_is_unhealthy_however_many_wait() {
     for waiting in 0..4 {
@@ -30,7 +35,7 @@ async fn a_server_that_answers_no_connect_is_unhealthy_however_many_wait() {
         tokio::time::sleep_until(Instant::now() + pool.config().connect_timeout).await;
         let seen = health(&pool).await;
         assert_eq!(seen.status, HealthStatus::Unhealthy, "{seen}");
-        assert!(seen.reasons.iter().any(HealthReason::is_outage), "{seen}");
+        assert!(seen.reasons.iter().any(is_outage), "{seen}");
         assert!(waiting == 0 || seen.took.is_zero(), "{seen}");
     }
 }
@@ -68,7 +73,7 @@ async fn a_pool_whose_connections_are_just_being_opened_is_healthy_as_soon_as_on
         }
         let seen = health(&pool).await;
         is(&seen, HealthStatus::Healthy, HealthMethod::Books);
-        assert_eq!(seen.took, super::super::fake::SLOW);
+        assert_eq!(seen.took, crate::fake::SLOW);
         assert!(waiters.remove(0).await.is_ok(), "it was for them");
     }
 }
@@ -153,24 +158,4 @@ async fn a_probe_passes_the_last_connection_on_to_whoever_came_behind_it() {
     );
     drop(lease);
     assert_eq!(numbers(&pool), (0, 1, 0, 0, 0));
-}
-
-/// Nobody waits behind the probe any more, but what it got would be the last one.
-#[tokio::test(start_paused = true)]
-async fn a_sparing_acquire_keeps_what_it_waited_for_only_as_long_as_it_is_not_the_last() {
-    for (size, keeps) in [(2, false), (3, true)] {
-        let (pool, _) = pool(size, 0);
-        let mut sparing = pool.acquire().sparing();
-        assert!(poll_once(&mut sparing).is_pending());
-        let lease = pool.acquire().await.unwrap();
-        settle().await;
-        assert_eq!(numbers(&pool), (2, 0, 0, 0, 0), "both were handed theirs");
-        match poll_once(&mut sparing) {
-            Poll::Ready(Ok(_)) => assert!(keeps, "it took the last one of {size}"),
-            Poll::Ready(Err(AcquireError::Exhausted { out: 1, .. })) => assert!(!keeps),
-            other => panic!("{other:?}"),
-        }
-        assert_eq!(numbers(&pool), (1, 1, 0, 0, 0));
-        drop(lease);
-    }
 }

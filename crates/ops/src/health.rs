@@ -3,17 +3,13 @@
 mod text;
 
 use std::error::Error;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use poolproof_pool::{AcquireError, ConnectError, Connector, Pool, PoolMode, Snapshot};
 use tokio::runtime::Handle;
-use tokio::time::{Timeout, timeout};
+use tokio::time::{Instant, Timeout, timeout};
 
-use crate::connector::Connector;
-use crate::error::{AcquireError, ConnectError};
-use crate::pool::{Fate, Lease, Pool, Snapshot, now};
-use crate::state::Mode as PoolMode;
-
-/// The usual deadline of [`Pool::health`].
+/// The usual deadline of [`Health::of`].
 pub const HEALTH_DEADLINE: Duration = Duration::from_millis(500);
 
 /// A verdict that takes longer than this means that the pool is degraded.
@@ -124,8 +120,8 @@ pub enum HealthReason<E: Error + 'static> {
     Closed,
 }
 
-impl<C: Connector> Pool<C> {
-    /// Finds out whether the pool and its database can serve, and says so within `deadline`, which is
+impl<E: Error + Send + Sync + 'static> Health<E> {
+    /// Finds out whether a pool and its database can serve, and says so within `deadline`, which is
     /// usually [`HEALTH_DEADLINE`].
     ///
     /// Takes a connection, like any acquire, and pings it; when it does not answer, once more with
@@ -139,9 +135,10 @@ impl<C: Connector> Pool<C> {
     ///
     /// # Examples
     /// ```no_run
-    /// # use poolproof_pool::*;
+    /// # use poolproof_ops::*;
+    /// # use poolproof_pool::{PgConnector, Pool};
     /// # async fn example(pool: &Pool<PgConnector>) {
-    /// let health = pool.health(HEALTH_DEADLINE).await;
+    /// let health = Health::of(pool, HEALTH_DEADLINE).await;
     /// let http_status = match health.status {
     ///     HealthStatus::Healthy | HealthStatus::Degraded => 200,
     ///     HealthStatus::Unhealthy => 503,
@@ -149,22 +146,22 @@ impl<C: Connector> Pool<C> {
     /// println!("{http_status} {health}");
     /// # }
     /// ```
-    pub async fn health(&self, deadline: Duration) -> Health<C::Error> {
-        let began = now();
-        let state = self.snapshot();
-        let (mut reasons, method) = self.find_out(&state, Deadline { began, deadline }).await;
-        let took = now().saturating_duration_since(began);
+    pub async fn of<C: Connector<Error = E>>(pool: &Pool<C>, deadline: Duration) -> Self {
+        let began = Instant::now();
+        let state = pool.snapshot();
+        let (mut reasons, method) = find_out(pool, &state, Deadline { began, deadline }).await;
+        let took = began.elapsed();
         if took > HEALTH_SLOW {
             reasons.push(HealthReason::Slow { took });
         }
         let probed = method == HealthMethod::Probe && reasons.iter().all(HealthReason::is_mild);
-        if let Some(outage) = self.outage()
+        if let Some(outage) = pool.outage()
             && !reasons.iter().any(HealthReason::is_outage)
         {
             let (since, cause) = (outage.since, outage.cause);
             reasons.push(HealthReason::Unreachable { since, cause });
         }
-        Health {
+        Self {
             status: status(&reasons, probed),
             reasons,
             method,
@@ -172,79 +169,64 @@ impl<C: Connector> Pool<C> {
             state,
         }
     }
+}
 
-    async fn find_out(
-        &self,
-        began: &Snapshot,
-        time: Deadline,
-    ) -> (Vec<HealthReason<C::Error>>, HealthMethod) {
-        let mut seen = *began;
-        loop {
-            let step = match judge_by_books(&seen, began) {
-                Books::Suffice(reasons) => return (reasons, HealthMethod::Books),
-                Books::Watch => self.bound(time.left(), self.attempt_ended(&seen)).await,
-                Books::Probe => match self.bound(time.left(), self.probe(time)).await {
-                    Ok(Ok(())) => return (Vec::new(), HealthMethod::Probe),
-                    Ok(Err(Refused::Because(reason))) => {
-                        return (vec![reason], HealthMethod::Probe);
-                    }
-                    Ok(Err(Refused::Spared(then))) => Ok(*then),
-                    Err(_) => {
-                        let within = time.deadline;
-                        return (vec![HealthReason::NoAnswer { within }], HealthMethod::Probe);
-                    }
-                },
-            };
-            let Ok(then) = step else {
-                let reason = still_opening(&self.snapshot(), began, time.deadline);
-                return (vec![reason], HealthMethod::Books);
-            };
-            seen = then;
-        }
-    }
-
-    /// Bounds work by a timer, which turns on the pool's runtime where none is current.
-    fn bound<F: Future>(&self, within: Duration, work: F) -> Timeout<F> {
-        let elsewhere = Handle::try_current().is_err();
-        let _runtime = elsewhere.then(|| self.home().enter());
-        timeout(within, work)
-    }
-
-    async fn probe(&self, time: Deadline) -> Result<(), Refused<C::Error>> {
-        for left in (0..TRIES).rev() {
-            let acquire = self.acquire().within(time.left()).sparing();
-            let lease = acquire.await.map_err(|error| {
-                let refused = Refused::of(error, time.deadline);
-                // That there is none to spare for another try excuses nothing: one did not answer.
-                let silent = left + 1 < TRIES && refused.is_mild();
-                if silent {
-                    Refused::Because(HealthReason::PingFailed)
-                } else {
-                    refused
+async fn find_out<C: Connector>(
+    pool: &Pool<C>,
+    began: &Snapshot,
+    time: Deadline,
+) -> (Vec<HealthReason<C::Error>>, HealthMethod) {
+    let mut seen = *began;
+    loop {
+        let step = match judge_by_books(&seen, began) {
+            Books::Suffice(reasons) => return (reasons, HealthMethod::Books),
+            Books::Watch => bound(pool, time.left(), pool.attempt_ended(&seen)).await,
+            Books::Probe => match bound(pool, time.left(), probe(pool, time)).await {
+                Ok(Ok(())) => return (Vec::new(), HealthMethod::Probe),
+                Ok(Err(Refused::Because(reason))) => {
+                    return (vec![reason], HealthMethod::Probe);
                 }
-            })?;
-            // One connection that is dead without saying so must not use up the whole deadline.
-            if self.ping(lease, time.left() / (left + 1)).await {
-                return Ok(());
-            }
-        }
-        Err(Refused::Because(HealthReason::PingFailed))
+                Ok(Err(Refused::Spared(then))) => Ok(*then),
+                Err(_) => {
+                    let within = time.deadline;
+                    return (vec![HealthReason::NoAnswer { within }], HealthMethod::Probe);
+                }
+            },
+        };
+        let Ok(then) = step else {
+            let reason = still_opening(&pool.snapshot(), began, time.deadline);
+            return (vec![reason], HealthMethod::Books);
+        };
+        seen = then;
     }
+}
 
-    /// Returns whether the connection answered as it should.
-    async fn ping(&self, mut lease: Lease<C>, patience: Duration) -> bool {
-        // Nothing but the ping can be in flight when this is dropped, so that a reset cleans up.
-        lease.set_fate(Fate::Reset);
-        let patience = patience.min(self.config().ping_timeout);
-        let began = now();
-        let answer = self
-            .bound(patience, self.connector().ping(lease.tracked()))
-            .await;
-        self.meters().ping(now().saturating_duration_since(began));
-        let works = matches!(answer, Ok(Ok(())));
-        lease.set_fate(if works { Fate::Return } else { Fate::Broken });
-        works
+/// Bounds work by a timer, which turns on the pool's runtime where none is current.
+fn bound<C: Connector, F: Future>(pool: &Pool<C>, within: Duration, work: F) -> Timeout<F> {
+    let elsewhere = Handle::try_current().is_err();
+    let _runtime = elsewhere.then(|| pool.runtime().enter());
+    timeout(within, work)
+}
+
+async fn probe<C: Connector>(pool: &Pool<C>, time: Deadline) -> Result<(), Refused<C::Error>> {
+    for left in (0..TRIES).rev() {
+        let acquire = pool.acquire().within(time.left()).sparing();
+        let lease = acquire.await.map_err(|error| {
+            let refused = Refused::of(error, time.deadline);
+            // That there is none to spare for another try excuses nothing: one did not answer.
+            let silent = left + 1 < TRIES && refused.is_mild();
+            if silent {
+                Refused::Because(HealthReason::PingFailed)
+            } else {
+                refused
+            }
+        })?;
+        // One connection that is dead without saying so must not use up the whole deadline.
+        if lease.ping(time.left() / (left + 1)).await {
+            return Ok(());
+        }
     }
+    Err(Refused::Because(HealthReason::PingFailed))
 }
 
 /// How long a verdict may take, and since when.
@@ -256,8 +238,7 @@ struct Deadline {
 
 impl Deadline {
     fn left(self) -> Duration {
-        let took = now().saturating_duration_since(self.began);
-        self.deadline.saturating_sub(took)
+        self.deadline.saturating_sub(self.began.elapsed())
     }
 }
 
@@ -284,11 +265,16 @@ fn judge_by_books<E: Error + 'static>(seen: &Snapshot, began: &Snapshot) -> Book
         }],
         PoolMode::Open if seen.can_spare_one() => return Books::Probe,
         // What an outage means is said whatever else is found.
-        PoolMode::Open if seen.depends_on_opening() && !answers && seen.outage.is_none() => {
+        PoolMode::Open if depends_on_opening(seen) && !answers && seen.outage.is_none() => {
             return Books::Watch;
         }
         PoolMode::Open => Vec::new(),
     })
+}
+
+/// Returns whether whoever asks now gets what is being opened, if that ever is.
+fn depends_on_opening(seen: &Snapshot) -> bool {
+    seen.idle == 0 && (seen.opening > 0 || seen.waiting > 0) && !seen.is_saturated()
 }
 
 fn still_opening<E: Error + 'static>(
@@ -325,6 +311,8 @@ impl<E: Error + 'static> Refused<E> {
             AcquireError::Hook { .. } => HealthReason::Hook,
             AcquireError::Draining => HealthReason::Draining,
             AcquireError::Closed => HealthReason::Closed,
+            // Whatever a later pool refuses for: there was no connection to ask with.
+            _ => HealthReason::NoAnswer { within },
         })
     }
 
@@ -357,7 +345,7 @@ impl<E: Error + 'static> HealthReason<E> {
         )
     }
 
-    pub(crate) fn is_outage(&self) -> bool {
+    fn is_outage(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Rejected { .. })
     }
 }

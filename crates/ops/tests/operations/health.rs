@@ -2,16 +2,18 @@
 
 mod opening;
 
+use poolproof_ops::{HEALTH_DEADLINE, Health, HealthMethod, HealthReason, HealthStatus};
+use poolproof_pool::{AcquireError, ErrorKind};
+
 use super::fake::{Call, FakeError, Gate};
 use super::*;
-use crate::health::{HEALTH_DEADLINE, Health, HealthMethod, HealthReason, HealthStatus};
 
 type Seen = Health<FakeError>;
 
 /// Asks, and checks that the answer came in time.
 async fn health_within(pool: &Pool<Fake>, deadline: Duration) -> Seen {
     let began = Instant::now();
-    let health = pool.health(deadline).await;
+    let health = Health::of(pool, deadline).await;
     let took = began.elapsed();
     assert!(took <= deadline, "{health} took {took:?} of {deadline:?}");
     health
@@ -105,7 +107,7 @@ async fn the_last_connection_of_a_pool_in_use_is_left_alone() {
     };
     assert_eq!(numbers(&pool), (2, 0, 0, 0, 0));
     assert_eq!(
-        pool.errors(crate::ErrorKind::Exhausted),
+        pool.errors(ErrorKind::Exhausted),
         0,
         "nobody's acquire failed"
     );
@@ -239,7 +241,7 @@ async fn pools_that_lend_nothing_say_why() {
 async fn a_probe_that_is_dropped_in_its_ping_leaves_a_clean_connection() {
     let (pool, fake) = pool(2, 0);
     fake.always(Call::Ping, Gate::Never);
-    let asked = pool.health(HEALTH_DEADLINE);
+    let asked = Health::of(&pool, HEALTH_DEADLINE);
     let dropped = tokio::time::timeout(Duration::from_millis(10), asked).await;
     assert!(dropped.is_err(), "the ping never ends");
     settle().await;

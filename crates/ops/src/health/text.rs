@@ -3,8 +3,9 @@
 use std::error::Error;
 use std::fmt;
 
+use poolproof_pool::brief;
+
 use super::{Health, HealthReason, HealthStatus};
-use crate::brief::brief;
 
 impl fmt::Display for HealthStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
