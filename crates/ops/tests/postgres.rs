@@ -17,5 +17,7 @@ use poolproof_testbed::PoolMode;
 /// What stands between the pool and the server.
 const FRONT: Option<PoolMode> = None;
 
+#[path = "postgres/blocking.rs"]
+mod blocking;
 #[path = "postgres/looking.rs"]
 mod looking;

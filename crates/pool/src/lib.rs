@@ -6,9 +6,9 @@
 //!   server confirmed it, and whatever was interrupted is rolled back.
 //! - [`Pool::retry`] runs a transaction again where that is safe, and [`InDoubt::resolve`] finds out how
 //!   a commit ended whose answer never came.
-//! - [`BlockingPool`] is the same pool for threads without a runtime.
 //! - [`Pool::snapshot`], [`Pool::durations`], [`Pool::sessions`] and [`Hooks`] tell those who operate it what
-//!   happens; `poolproof-ops` makes health and metrics of that. [`Categorized`] says what to do about an error.
+//!   happens; `poolproof-ops` makes health, metrics and a summary of that, and serves threads without a runtime.
+//!   [`Categorized`] says what to do about an error.
 //!
 //! The README has the settings with their defaults, the guarantees, the metrics, and what differs from
 //! SQLAlchemy and why. `examples/` has a program for each of these, which starts its own Postgres.
@@ -40,7 +40,6 @@
 #[cfg(test)]
 extern crate self as poolproof_pool;
 
-mod blocking;
 mod brief;
 mod config;
 mod connector;
@@ -53,9 +52,6 @@ mod pool;
 mod span;
 mod state;
 
-pub use blocking::{
-    BlockingBuildError, BlockingError, BlockingPool, BlockingSession, BlockingTransaction,
-};
 pub use brief::brief;
 pub use config::{Config, ConfigError, IdleOrder};
 pub use connector::{Connector, Ending};
@@ -69,8 +65,7 @@ pub use pg::{
     Abandoned, Activity, Attempt, Attempted, Backend, InDoubt, Isolation, OpenSession,
     OpenTransaction, PgConn, PgConnector, Pooler, QueryError, Reaped, ResetMode, Resolution,
     ResolveError, RetryError, RetryPolicy, SavepointError, ServerIdentity, ServerTimeouts, Session,
-    SessionConfig, SessionConfigError, Stale, Summary, Transaction, TransactionError,
-    TransactionOptions,
+    SessionConfig, SessionConfigError, Stale, Transaction, TransactionError, TransactionOptions,
 };
 pub use pool::{Acquire, ClosedBy, Lease, Outage, Pool, Snapshot, WarmUp};
 pub use state::Mode as PoolMode;

@@ -19,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::runtime::{Handle, Runtime, RuntimeFlavor};
 use tokio::sync::watch;
 
 pub use acquire::Acquire;
@@ -27,7 +27,8 @@ use alarm::Alarm;
 pub use control::{Outage, WarmUp};
 pub(crate) use lease::Fate;
 pub use lease::Lease;
-pub(crate) use runtime::{Home, OwnedRuntime, with_timers};
+pub(crate) use runtime::with_timers;
+use runtime::{Home, OwnedRuntime};
 use shell::Shell;
 pub use snapshot::{ClosedBy, Snapshot};
 pub(crate) use tasks::jitter;
@@ -126,13 +127,27 @@ impl<C: Connector> Pool<C> {
         Ok(Self::build(connector, config, hooks, Home::Current(handle)))
     }
 
-    /// Builds a pool of valid settings.
-    pub(crate) fn build(
+    /// Builds a pool that brings a runtime of its own, for threads that have none. The runtime ends with
+    /// the last handle, lease and task of the pool. See [`Pool::new`].
+    ///
+    /// # Errors
+    /// [`ConfigError`] when `config` is not valid, or the runtime has no time.
+    pub fn on_runtime(
+        runtime: Runtime,
         connector: C,
         config: Config,
         hooks: Hooks<C::Connection>,
-        home: Home,
-    ) -> Self {
+    ) -> Result<Self, ConfigError> {
+        let runtime = OwnedRuntime::from(runtime);
+        config.validate()?;
+        if !runtime.has_timers() {
+            return Err(ConfigError::NoTime);
+        }
+        Ok(Self::build(connector, config, hooks, Home::Own(runtime)))
+    }
+
+    /// Builds a pool of valid settings.
+    fn build(connector: C, config: Config, hooks: Hooks<C::Connection>, home: Home) -> Self {
         let (handle, runtime) = home.split();
         let (phase, _) = watch::channel(Phase::Running);
         let told: Arc<Told> = Arc::default();

@@ -26,14 +26,14 @@ fn sources() -> Vec<(PathBuf, String)> {
     found
 }
 
-/// The crate's root, which only gathers what there is, the session layer and its blocking twin know both
-/// sides. Tests may know all.
+/// The crate's root, which only gathers what there is, and the session layer know both sides. Tests may
+/// know all.
 fn is_generic(file: &Path) -> bool {
-    let whole = ["lib.rs", "pg.rs", "blocking.rs"].map(Path::new);
+    let whole = ["lib.rs", "pg.rs"].map(Path::new);
     let is_test = file
         .iter()
         .any(|part| part == "tests" || part == "tests.rs");
-    !whole.contains(&file) && !file.starts_with("pg") && !file.starts_with("blocking") && !is_test
+    !whole.contains(&file) && !file.starts_with("pg") && !is_test
 }
 
 /// The lines of code that name something foreign. Comments may: documentation gives examples.

@@ -6,6 +6,7 @@
     reason = "the lint's exception for tests does not reach the functions that tests share"
 )]
 
+mod blocking;
 #[expect(
     dead_code,
     reason = "shared with the pool's own tests, which need more of it"

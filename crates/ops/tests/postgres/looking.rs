@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use poolproof_faults::Toxic;
-use poolproof_ops::{HEALTH_DEADLINE, Health, HealthStatus, Metrics, SampleValue};
-use poolproof_pool::{Config, Transaction};
+use poolproof_ops::{HEALTH_DEADLINE, Health, HealthStatus, Metrics, SampleValue, Summary};
+use poolproof_pool::{Config, QueryError, Transaction};
 use tokio::time::Instant;
 
 use crate::support::Bench;
@@ -72,4 +72,28 @@ async fn health_is_judged_in_time_on_a_server_that_answers_and_through_a_link_th
     bench.heal("silence").await;
     let seen = Health::of(&bench.pool, generous).await;
     assert_ne!(seen.status, HealthStatus::Unhealthy, "{seen}");
+}
+
+/// Goal: who looks on sees what is going on and where it was asked for, and no value that is anybody's.
+#[tokio::test]
+async fn a_summary_shows_what_a_session_does_and_no_value() {
+    let bench = Bench::single("operations_summary").await;
+    let pool = bench.pool.clone();
+    let mut session = pool.session().await.unwrap();
+    session
+        .transaction(async |tx: &mut Transaction<'_>| {
+            tx.execute("insert into operations_summary values ('s3cret')")
+                .await?;
+            let shown = Summary::of(&pool).to_string();
+            assert!(
+                shown.contains("open sessions: 1, in a transaction: 1")
+                    && shown.contains("insert into operations_summary values")
+                    && shown.contains("looking.rs"),
+                "{shown}"
+            );
+            assert!(!shown.contains("s3cret"), "{shown}");
+            Ok::<(), QueryError>(())
+        })
+        .await
+        .unwrap();
 }

@@ -2,7 +2,6 @@
 //! nothing to wait for, and nothing depends on the machine's pace.
 
 mod ageing;
-mod blocking;
 mod closing;
 mod critical;
 mod elsewhere;

@@ -4,9 +4,10 @@ use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use poolproof_ops::{BlockingError, BlockingPool, BlockingTransaction, run_blocking};
 use poolproof_pool::{
-    BlockingError, BlockingPool, BlockingTransaction, Categorized, Config, ErrorKind, PgConnector,
-    QueryError, RetryPolicy, SavepointError, SessionConfig, TransactionError, TransactionOptions,
+    Categorized, Config, ErrorKind, PgConnector, QueryError, RetryPolicy, SavepointError,
+    SessionConfig, TransactionError, TransactionOptions,
 };
 use sqlx::{AssertSqlSafe, Row};
 use tokio::runtime::Runtime;
@@ -163,7 +164,7 @@ fn a_session_that_moves_into_a_runtime_is_refused_there_and_works_again_outside(
 #[tokio::test]
 async fn an_async_pool_is_refused_in_spawn_blocking_and_allowed_through_the_bridge() {
     let mut bench = Bench::single("blocking_bridge").await;
-    let blocking = bench.pool.blocking();
+    let blocking = BlockingPool::from(bench.pool.clone());
     let here = blocking.session().map(drop);
     assert!(matches!(here, Err(BlockingError::InRuntime)), "{here:?}");
     let elsewhere = tokio::task::spawn_blocking(move || blocking.session().map(drop)).await;
@@ -173,14 +174,15 @@ async fn an_async_pool_is_refused_in_spawn_blocking_and_allowed_through_the_brid
     );
 
     let insert = bench.insert("kept");
-    let done = bench
-        .pool
-        .run_blocking(|pool| -> Result<(), Box<dyn Error + Send + Sync>> {
+    let done = run_blocking(
+        &bench.pool,
+        |pool| -> Result<(), Box<dyn Error + Send + Sync>> {
             pool.session()?.transaction(|tx| tx.execute(insert))?;
             Ok(())
-        });
+        },
+    );
     done.await.unwrap().unwrap();
-    let plain = bench.pool.blocking();
+    let plain = BlockingPool::from(bench.pool.clone());
     let insert = bench.insert("plain");
     // This test's runtime has one thread: it must go on turning while the other thread waits.
     let joined = tokio::task::spawn_blocking(move || {

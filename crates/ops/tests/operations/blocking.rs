@@ -2,11 +2,11 @@
 
 use std::sync::mpsc;
 
+use poolproof_ops::{BlockingError, BlockingPool, run_blocking};
 use tokio::runtime::{Builder, Runtime};
 
 use super::fake::{Call, Gate};
 use super::*;
-use crate::blocking::{BlockingError, BlockingPool};
 
 /// Far below the default `pool_timeout`: passing it means that a deadline was kept.
 const SOON: Duration = Duration::from_millis(50);
@@ -114,10 +114,9 @@ fn every_place_with_a_runtime_is_refused_but_the_bridge() {
         runtime
             .block_on(runtime.spawn_blocking(move || refused(&unbridged)))
             .unwrap();
-        let bridged = runtime.block_on(
-            pool.as_async()
-                .run_blocking(|pool| pool.acquire().map(|lease| lease.get().id)),
-        );
+        let bridged = runtime.block_on(run_blocking(pool.as_async(), |pool| {
+            pool.acquire().map(|lease| lease.get().id)
+        }));
         assert_eq!(bridged.unwrap().unwrap(), 0);
     }
     let home = pool.as_async().runtime().clone();
@@ -131,7 +130,7 @@ fn every_place_with_a_runtime_is_refused_but_the_bridge() {
 fn within_the_bridge_another_runtime_is_refused_again() {
     let (pool, _fake) = blocking(1);
     let runtime = current_thread();
-    let nested = runtime.block_on(pool.as_async().run_blocking(|pool| {
+    let nested = runtime.block_on(run_blocking(pool.as_async(), |pool| {
         let inner = current_thread();
         let refused = inner.block_on(async { pool.acquire().map(drop) });
         (refused, pool.acquire().map(drop))
@@ -171,7 +170,7 @@ fn a_panic_in_bridged_work_goes_on_in_the_caller_and_the_thread_keeps_nothing() 
     let (pool, _fake) = blocking(1);
     let runtime = current_thread();
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        runtime.block_on(pool.as_async().run_blocking(|pool| {
+        runtime.block_on(run_blocking(pool.as_async(), |pool| {
             let _lease = pool.acquire().unwrap();
             std::panic::resume_unwind(Box::new("planned"))
         }))
@@ -225,7 +224,7 @@ fn f22_leases_and_pools_may_be_dropped_on_plain_threads_and_by_their_own_tasks()
 fn f22_a_runtime_that_has_shut_down_means_an_error_in_time_and_no_panic() {
     let runtime = current_thread();
     let (async_pool, _fake) = runtime.block_on(async { pool(1, 0) });
-    let blocking = async_pool.blocking();
+    let blocking = BlockingPool::from(async_pool.clone());
     runtime.shutdown_background();
     let error = blocking.acquire_within(SOON).map(drop).unwrap_err();
     assert!(
@@ -233,7 +232,7 @@ fn f22_a_runtime_that_has_shut_down_means_an_error_in_time_and_no_panic() {
         "{error:?}"
     );
     let driver = current_thread();
-    let bridged = driver.block_on(async_pool.run_blocking(|_| ()));
+    let bridged = driver.block_on(run_blocking(&async_pool, |_| ()));
     assert!(
         matches!(bridged, Err(BlockingError::ShutDown)),
         "{bridged:?}"
@@ -253,7 +252,7 @@ fn a_runtime_that_nobody_drives_means_an_error_in_time() {
             ..Config::default()
         })
     });
-    let blocking = lazy.blocking();
+    let blocking = BlockingPool::from(lazy.clone());
     let error = blocking.acquire_within(SOON).map(drop).unwrap_err();
     assert!(
         matches!(

@@ -6,7 +6,8 @@
 use std::error::Error;
 use std::time::Duration;
 
-use poolproof_pool::{BlockingError, BlockingPool, Config, PgConnector, Pool, QueryError};
+use poolproof_ops::{BlockingError, BlockingPool, run_blocking};
+use poolproof_pool::{Config, PgConnector, Pool, QueryError};
 use poolproof_testbed::{Cluster, LocalConfig};
 use sqlx::Row;
 use tokio::runtime::Runtime;
@@ -33,7 +34,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
 
     // From async code to blocking code: on a thread that the pool provides.
     let pool: Pool<PgConnector> = pool.into_async();
-    let visits = runtime.block_on(pool.run_blocking(|pool| -> Result<i64, BoxError> {
+    let visits = runtime.block_on(run_blocking(&pool, |pool| -> Result<i64, BoxError> {
         let mut session = pool.session()?;
         session.execute("insert into visit values ('bridged')")?;
         Ok(session.fetch_one("select count(*) from visit")?.get(0))
@@ -43,7 +44,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     println!("{visits} visits");
 
     // And back: a blocking handle to an async pool, for a thread of one's own.
-    let blocking = pool.blocking();
+    let blocking = BlockingPool::from(pool.clone());
     let seen = std::thread::spawn(move || {
         blocking
             .session()?

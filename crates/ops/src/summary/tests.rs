@@ -5,8 +5,9 @@ use std::time::Duration;
 use std::panic::Location;
 use std::time::SystemTime;
 
+use poolproof_pool::{Activity, Backend, Config, OpenTransaction, Reaped, Stale};
+
 use super::*;
-use crate::pg::{Activity, Backend, OpenTransaction};
 
 fn session(pid: i32) -> OpenSession {
     OpenSession {
@@ -43,8 +44,8 @@ fn a_line_tells_all_about_a_session_and_is_no_wider_than_its_parts() {
     assert!(tail.contains('…'), "{line}");
     assert!(tail.ends_with(&session.location.to_string()), "{line}");
     session.transaction = None;
-    session.reaped = Some(crate::pg::Reaped {
-        stale: crate::pg::Stale::Session,
+    session.reaped = Some(Reaped {
+        stale: Stale::Session,
         after: Duration::from_secs(62),
         limit: Duration::from_secs(60),
     });
@@ -59,12 +60,8 @@ fn a_line_tells_all_about_a_session_and_is_no_wider_than_its_parts() {
 #[tokio::test]
 async fn a_summary_of_many_sessions_still_fits_on_one_screen() {
     let options = sqlx::postgres::PgConnectOptions::new_without_pgpass();
-    let pool = Pool::new(
-        crate::pg::PgConnector::new(options),
-        crate::Config::default(),
-    )
-    .unwrap();
-    let mut summary = pool.summary();
+    let pool = Pool::new(PgConnector::new(options), Config::default()).unwrap();
+    let mut summary = Summary::of(&pool);
     let text = summary.to_string();
     assert_eq!(
         text,

@@ -5,17 +5,15 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use poolproof_pool::{
+    Backend, Categorized, InDoubt, Lease, PgConnector, QueryError, RetryError, RetryPolicy,
+    SavepointError, Session, Transaction, TransactionError, TransactionOptions,
+};
 use sqlx::postgres::{PgQueryResult, PgRow};
 use sqlx::{Execute, PgConnection, Postgres};
 use tokio::runtime::Handle;
 
 use super::{BlockingError, BlockingPool, bridge};
-use crate::error::Categorized;
-use crate::pg::{
-    Backend, InDoubt, PgConnector, QueryError, RetryError, RetryPolicy, SavepointError, Session,
-    Transaction, TransactionError, TransactionOptions,
-};
-use crate::pool::Lease;
 
 /// A [`Session`] for a thread without a runtime. What it promises is the same, and so is what becomes of
 /// its connection when it is dropped, on whatever thread.
@@ -81,7 +79,7 @@ impl From<Lease<PgConnector>> for BlockingSession {
 impl From<Session> for BlockingSession {
     fn from(session: Session) -> Self {
         Self {
-            waiting: Waiting::within(session.home(), None),
+            waiting: Waiting::within(session.runtime(), None),
             session,
         }
     }
@@ -263,13 +261,14 @@ impl<'t, 's> BlockingTransaction<'t, 's> {
 
 impl BlockingPool<PgConnector> {
     /// Runs a transaction until it is committed, as long as running it again is safe and can help. See
-    /// [`Pool::retry`](crate::Pool::retry). `work` is told which attempt it is, from 1.
+    /// [`Pool::retry`](poolproof_pool::Pool::retry). `work` is told which attempt it is, from 1.
     ///
     /// # Errors
-    /// [`BlockingError`], with what [`Pool::retry`](crate::Pool::retry) would say.
+    /// [`BlockingError`], with what [`Pool::retry`](poolproof_pool::Pool::retry) would say.
     ///
     /// # Examples
     /// ```no_run
+    /// # use poolproof_ops::*;
     /// # use poolproof_pool::*;
     /// # fn example(pool: &BlockingPool<PgConnector>) -> Result<(), Box<dyn std::error::Error>> {
     /// let sold = pool.retry(&RetryPolicy::default(), |tx, _attempt| {

@@ -3,7 +3,7 @@
 //! A blocking call polls the async one on the calling thread and parks it in between; sockets and timers
 //! belong to the pool's runtime. On a thread where a runtime is current, that would block a worker, and
 //! on a runtime of one thread wait for ever; tokio does not tell a worker from a thread of
-//! `spawn_blocking`. So such calls are refused, except where [`Pool::run_blocking`] has provided the
+//! `spawn_blocking`. So such calls are refused, except where [`run_blocking`] has provided the
 //! thread.
 
 mod bridge;
@@ -19,13 +19,10 @@ use tokio::runtime::Builder;
 
 pub use session::{BlockingSession, BlockingTransaction};
 
-use crate::brief::brief;
-use crate::config::{Config, ConfigError};
-use crate::connector::Connector;
-use crate::error::{AcquireError, Categorized, CloseReport, ErrorKind};
-use crate::hooks::Hooks;
-use crate::pg::PgConnector;
-use crate::pool::{Acquire, Home, Lease, OwnedRuntime, Pool, Snapshot};
+use poolproof_pool::{
+    Acquire, AcquireError, Categorized, CloseReport, Config, ConfigError, Connector, ErrorKind,
+    Hooks, Lease, PgConnector, Pool, Snapshot, brief,
+};
 
 /// How long the check of a connection may exceed an acquire's deadline before the pool's runtime counts as
 /// stalled.
@@ -33,13 +30,15 @@ const GRACE: Duration = Duration::from_millis(250);
 
 /// A pool for threads without a runtime. Cloning gives another handle to the same pool.
 ///
-/// Made by [`BlockingPool::new`], with a runtime of its own that lives as long as the pool, or by
-/// [`Pool::blocking`] from an async pool. All its calls block the thread, and are refused with
+/// Made by [`BlockingPool::new`], with a runtime of its own that lives as long as the pool, or from an
+/// async pool. The runtime of an async pool must be driven meanwhile: one of several threads drives
+/// itself, one of a single thread is driven by whoever is in its `block_on`. All its calls block the thread, and are refused with
 /// [`BlockingError::InRuntime`] where a tokio runtime is current.
 ///
 /// # Examples
 /// ```no_run
-/// use poolproof_pool::{BlockingPool, Config, PgConnector};
+/// use poolproof_ops::BlockingPool;
+/// use poolproof_pool::{Config, PgConnector};
 /// use poolproof_url::DatabaseUrl;
 ///
 /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -59,7 +58,7 @@ pub struct BlockingPool<C: Connector> {
 #[non_exhaustive]
 pub enum BlockingError<E: Error + 'static = Infallible> {
     /// A tokio runtime is current on this thread: blocking here would stop its tasks. Use the async
-    /// API, or [`Pool::run_blocking`].
+    /// API, or [`run_blocking`].
     #[error(
         "a blocking call was made where a tokio runtime is current; use the async API or `run_blocking`"
     )]
@@ -128,10 +127,9 @@ impl<C: Connector> BlockingPool<C> {
             .enable_all()
             .build()
             .map_err(|cause| BlockingError::Failed(BlockingBuildError::Runtime(cause)))?;
-        let home = Home::Own(OwnedRuntime::from(runtime));
-        Ok(Self {
-            pool: Pool::build(connector, config, hooks, home),
-        })
+        Pool::on_runtime(runtime, connector, config, hooks)
+            .map(Self::from)
+            .map_err(|cause| BlockingError::Failed(cause.into()))
     }
 
     /// Acquires a connection, waiting in arrival order until one is free, for `pool_timeout` at most.
@@ -140,7 +138,7 @@ impl<C: Connector> BlockingPool<C> {
     /// [`BlockingError`], with what [`Pool::acquire`] would say.
     #[track_caller]
     pub fn acquire(&self) -> Result<Lease<C>, BlockingError<AcquireError<C::Error>>> {
-        take(self.pool.acquire())
+        self.acquire_within(self.pool.config().pool_timeout)
     }
 
     /// Acquires a connection within `budget` instead of `pool_timeout`.
@@ -152,11 +150,11 @@ impl<C: Connector> BlockingPool<C> {
         &self,
         budget: Duration,
     ) -> Result<Lease<C>, BlockingError<AcquireError<C::Error>>> {
-        take(self.pool.acquire().within(budget))
+        take(&self.pool, self.pool.acquire().within(budget), budget)
     }
 
     /// Runs a future to its end on this thread, within the pool's runtime: for what only the async API
-    /// offers, such as COPY on [`Lease::raw`](crate::Lease::raw). There is no deadline but the future's
+    /// offers, such as COPY on [`Lease::raw`]. There is no deadline but the future's
     /// own.
     ///
     /// # Errors
@@ -219,15 +217,17 @@ impl BlockingPool<PgConnector> {
 /// Waits for an acquire by the system's clock: on a runtime that nobody drives no timer fires, and on one
 /// that has shut down none can be had.
 fn take<C: Connector>(
+    pool: &Pool<C>,
     acquire: Acquire<C>,
+    within: Duration,
 ) -> Result<Lease<C>, BlockingError<AcquireError<C::Error>>> {
     bridge::permit()?;
-    let (home, within) = (acquire.home().clone(), acquire.budget());
+    let home = pool.runtime();
     let mut acquire = acquire.untimed();
-    let outcome = bridge::drive_within(&home, within, &mut acquire).or_else(|| {
+    let outcome = bridge::drive_within(home, within, &mut acquire).or_else(|| {
         // The books know best why. Only a check of the connection can still be under way.
         acquire.give_up();
-        bridge::drive_within(&home, GRACE, &mut acquire)
+        bridge::drive_within(home, GRACE, &mut acquire)
     });
     match outcome {
         Some(outcome) => outcome.map_err(BlockingError::Failed),
@@ -235,54 +235,52 @@ fn take<C: Connector>(
     }
 }
 
-impl<C: Connector> Pool<C> {
-    /// Returns a blocking handle to this pool, for threads without a runtime. The pool's runtime must be
-    /// driven meanwhile: one of several threads drives itself, one of a single thread is driven by
-    /// whoever is in its `block_on`.
-    #[must_use]
-    pub fn blocking(&self) -> BlockingPool<C> {
-        BlockingPool { pool: self.clone() }
+impl<C: Connector> From<Pool<C>> for BlockingPool<C> {
+    fn from(pool: Pool<C>) -> Self {
+        Self { pool }
     }
+}
 
-    /// Runs `work` on a thread of the pool's runtime where it may block, and where the blocking API is
-    /// allowed. A panic in `work` goes on in the caller.
-    ///
-    /// # Errors
-    /// [`BlockingError::ShutDown`] when the pool's runtime shut down before `work` had begun.
-    ///
-    /// # Cancel safety
-    /// Dropping the future does not stop `work`; its result is lost.
-    ///
-    /// # Examples
-    /// ```no_run
-    /// # use poolproof_pool::{PgConnector, Pool};
-    /// # async fn example(pool: Pool<PgConnector>) -> Result<(), Box<dyn std::error::Error>> {
-    /// pool.run_blocking(|pool| {
-    ///     let mut session = pool.session()?;
-    ///     session.execute("refresh materialized view totals")?;
-    ///     Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
-    /// })
-    /// .await?
-    /// .map_err(|error| error.to_string())?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn run_blocking<T, F>(&self, work: F) -> Result<T, BlockingError>
-    where
-        F: FnOnce(BlockingPool<C>) -> T + Send + 'static,
-        T: Send + 'static,
-    {
-        let (blocking, home) = (self.blocking(), self.runtime().clone());
-        let worked = self
-            .runtime()
-            .spawn_blocking(move || bridge::permitted(&home, || work(blocking)));
-        match worked.await {
-            Ok(value) => Ok(value),
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => Err(BlockingError::ShutDown),
-            },
-        }
+/// Runs `work` on a thread of the pool's runtime where it may block, and where the blocking API is
+/// allowed. A panic in `work` goes on in the caller.
+///
+/// # Errors
+/// [`BlockingError::ShutDown`] when the pool's runtime shut down before `work` had begun.
+///
+/// # Cancel safety
+/// Dropping the future does not stop `work`; its result is lost.
+///
+/// # Examples
+/// ```no_run
+/// # use poolproof_ops::run_blocking;
+/// # use poolproof_pool::{PgConnector, Pool};
+/// # async fn example(pool: Pool<PgConnector>) -> Result<(), Box<dyn std::error::Error>> {
+/// run_blocking(&pool, |pool| {
+///     let mut session = pool.session()?;
+///     session.execute("refresh materialized view totals")?;
+///     Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// })
+/// .await?
+/// .map_err(|error| error.to_string())?;
+/// # Ok(())
+/// # }
+/// ```
+pub async fn run_blocking<C, T, F>(pool: &Pool<C>, work: F) -> Result<T, BlockingError>
+where
+    C: Connector,
+    F: FnOnce(BlockingPool<C>) -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let (blocking, home) = (BlockingPool::from(pool.clone()), pool.runtime().clone());
+    let worked = pool
+        .runtime()
+        .spawn_blocking(move || bridge::permitted(&home, || work(blocking)));
+    match worked.await {
+        Ok(value) => Ok(value),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(BlockingError::ShutDown),
+        },
     }
 }
 

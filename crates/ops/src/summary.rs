@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use super::PgConnector;
-use super::listing::OpenSession;
-use crate::brief::brief;
-use crate::pool::{Pool, Snapshot};
+use poolproof_pool::{OpenSession, PgConnector, Pool, Snapshot, brief};
 
 /// Sessions that are shown, the oldest first.
 const SHOWN_MAX: usize = 20;
@@ -22,28 +19,22 @@ pub struct Summary {
     pub sessions: Vec<OpenSession>,
 }
 
-impl Pool<PgConnector> {
-    /// Returns the open sessions, the oldest first. Costs O(n log n) for n connections. Leases that
-    /// are not sessions are not among them; [`Pool::holders`] has those, too.
-    #[must_use]
-    pub fn sessions(&self) -> Vec<OpenSession> {
-        self.connector().shared().registry.sessions()
-    }
-
-    /// Returns what an operator wants to see on one screen.
+impl Summary {
+    /// Looks at a pool. Costs as much as [`Pool::sessions`].
     ///
     /// # Examples
     /// ```no_run
-    /// # use poolproof_pool::*;
+    /// # use poolproof_ops::Summary;
+    /// # use poolproof_pool::{PgConnector, Pool};
     /// # fn example(pool: &Pool<PgConnector>) {
-    /// eprintln!("{}", pool.summary());
+    /// eprintln!("{}", Summary::of(pool));
     /// # }
     /// ```
     #[must_use]
-    pub fn summary(&self) -> Summary {
-        Summary {
-            pool: self.snapshot(),
-            sessions: self.sessions(),
+    pub fn of(pool: &Pool<PgConnector>) -> Self {
+        Self {
+            pool: pool.snapshot(),
+            sessions: pool.sessions(),
         }
     }
 }
