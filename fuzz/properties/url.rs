@@ -1,7 +1,7 @@
 //! What holds for every text that is read as a database URL.
 
 use percent_encoding::percent_decode_str;
-use poolproof_pool::{DatabaseUrl, UrlError};
+use poolproof_url::{DatabaseUrl, UrlError};
 
 /// Stands in passwords, and must not be seen anywhere else.
 const SECRET: &str = "s3cret";

@@ -13,7 +13,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use criterion::Criterion;
-use poolproof_pool::{Acquire, Config, DatabaseUrl, Lease, Pool};
+use poolproof_pool::{Acquire, Config, Lease, Pool};
 use tokio::runtime::Runtime;
 
 use noop::Noop;
@@ -28,7 +28,6 @@ fn main() {
     let _entered = runtime.enter();
     acquiring(&mut criterion, &runtime);
     looking(&mut criterion, &runtime);
-    parsing(&mut criterion);
     criterion.final_summary();
 }
 
@@ -64,16 +63,6 @@ fn looking(criterion: &mut Criterion, runtime: &Runtime) {
     drop(take(&pool));
     criterion.bench_function("snapshot", |bencher| {
         bencher.iter(|| black_box(pool.snapshot()));
-    });
-    criterion.bench_function("metrics as text", |bencher| {
-        bencher.iter(|| black_box(pool.metrics().to_string()));
-    });
-}
-
-fn parsing(criterion: &mut Criterion) {
-    let url = "postgresql+asyncpg://app:s%40cret@db.example:5433/shop?sslmode=require&application_name=till";
-    criterion.bench_function("parse a URL", |bencher| {
-        bencher.iter(|| black_box(url).parse::<DatabaseUrl>().unwrap());
     });
 }
 

@@ -3,8 +3,9 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-/// Writes a duration in at most seven characters, up to a hundred days.
-pub(crate) fn brief(duration: Duration) -> String {
+/// Writes a duration in at most seven characters, up to a hundred days, as all messages of the pool do.
+#[must_use]
+pub fn brief(duration: Duration) -> String {
     let (millis, seconds) = (duration.as_millis(), duration.as_secs());
     match seconds {
         0 => format!("{millis} ms"),

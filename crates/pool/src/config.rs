@@ -88,7 +88,7 @@ pub struct Config {
     /// to half as much later. Default: none, which looks for no leaks.
     pub leak_threshold: Option<Duration>,
     /// Whether the durations of queue wait, connect, ping and hold are recorded for
-    /// [`Pool::metrics`](crate::Pool::metrics). Each costs a count and a sum in a shard that the thread
+    /// [`Pool::durations`](crate::Pool::durations). Each costs a count and a sum in a shard that the thread
     /// has to itself; threads beyond the first few share one, by atomic additions. Default: yes.
     pub metrics: bool,
 }

@@ -1,5 +1,6 @@
 //! What somebody should be woken up for.
 
+use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::Holder;
-use crate::pg::InDoubt;
 
 /// Something that somebody should look at. Told to [`Hooks::on_critical`](crate::Hooks::on_critical),
 /// and logged as an error.
@@ -16,7 +16,7 @@ use crate::pg::InDoubt;
 pub enum Critical {
     /// COMMIT was written and nobody knows whether it was done: its connection broke, its deadline
     /// passed, or its future was dropped. Once for each such commit.
-    CommitUnknown(InDoubt),
+    CommitUnknown(UnknownCommit),
     /// A lease has been out for longer than `leak_threshold`. Once for each such lease.
     LeakSuspected(Holder),
     /// No connection is open and none can be opened. Once until one was opened again.
@@ -27,6 +27,37 @@ pub enum Critical {
     /// The pool's books do not add up: a bug in this crate. Once for each pool. The pool goes on as well
     /// as it can; build a new one.
     BrokenInvariant,
+}
+
+/// A commit of which nobody knows whether it was done.
+///
+/// The pool itself knows nothing of transactions: what there is to know is the session's, and
+/// [`UnknownCommit::in_doubt`] returns it.
+#[derive(Debug, Clone)]
+pub struct UnknownCommit {
+    /// The server process that was to commit.
+    pid: i32,
+    details: Arc<dyn Details>,
+}
+
+/// What the layer above the pool knows of a commit, whatever its type is.
+trait Details: Any + fmt::Debug + Send + Sync {}
+
+impl<T: Any + fmt::Debug + Send + Sync> Details for T {}
+
+impl UnknownCommit {
+    pub(crate) fn new(pid: i32, details: impl Any + fmt::Debug + Send + Sync) -> Self {
+        Self {
+            pid,
+            details: Arc::new(details),
+        }
+    }
+
+    /// Returns what it was made with, if that is of this type.
+    pub(crate) fn details<T: Any>(&self) -> Option<&T> {
+        let details: &dyn Any = &*self.details;
+        details.downcast_ref()
+    }
 }
 
 pub(crate) type CriticalListener = Arc<dyn Fn(&Critical) + Send + Sync>;
@@ -73,11 +104,9 @@ pub(crate) fn tell(listener: Option<&CriticalListener>, event: &Critical) {
 impl fmt::Display for Critical {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CommitUnknown(in_doubt) => write!(
-                f,
-                "a commit's outcome is unknown (backend {})",
-                in_doubt.backend.pid
-            ),
+            Self::CommitUnknown(UnknownCommit { pid, .. }) => {
+                write!(f, "a commit's outcome is unknown (backend {pid})")
+            }
             Self::LeakSuspected(holder) => write!(f, "suspected leak: a lease is held by {holder}"),
             Self::PoolDown { .. } => {
                 f.write_str("no connection to the database is open and none can be opened")

@@ -96,7 +96,7 @@ impl<E: Error + 'static> Clone for ConnectError<E> {
 /// Why an acquire failed. The variants differ in what to do about them.
 #[derive(Debug, Clone, ThisError)]
 #[non_exhaustive]
-pub enum AcquireError<E: Error + 'static = sqlx::Error> {
+pub enum AcquireError<E: Error + 'static> {
     /// All connections that there may be were lent out for the whole `pool_timeout`: hold leases for
     /// less long, or raise the limits.
     #[error(

@@ -142,7 +142,7 @@ impl<T> Hooks<T> {
     /// use poolproof_pool::{Critical, Hooks, PgConn};
     ///
     /// let hooks = Hooks::<PgConn>::new().on_critical(|event| match event {
-    ///     Critical::CommitUnknown(in_doubt) => eprintln!("look after {in_doubt:?}"),
+    ///     Critical::CommitUnknown(commit) => eprintln!("look after {:?}", commit.in_doubt()),
     ///     other => eprintln!("{other}"),
     /// });
     /// # drop(hooks);

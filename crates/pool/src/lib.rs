@@ -6,19 +6,20 @@
 //!   server confirmed it, and whatever was interrupted is rolled back.
 //! - [`Pool::retry`] runs a transaction again where that is safe, and [`InDoubt::resolve`] finds out how
 //!   a commit ended whose answer never came.
-//! - [`BlockingPool`] is the same pool for threads without a runtime.
-//! - [`Pool::health`], [`Pool::metrics`], [`Pool::summary`] and [`Hooks`] are for those who operate it;
+//! - [`Pool::snapshot`], [`Pool::durations`], [`Pool::sessions`] and [`Hooks`] tell those who operate it what
+//!   happens; `poolproof-ops` makes health, metrics and a summary of that, and serves threads without a runtime.
 //!   [`Categorized`] says what to do about an error.
-//! - [`DatabaseUrl`] reads the URLs that SQLAlchemy and libpq write.
 //!
 //! The README has the settings with their defaults, the guarantees, the metrics, and what differs from
 //! SQLAlchemy and why. `examples/` has a program for each of these, which starts its own Postgres.
 //!
-//! Not here: replica routing, migrations, LISTEN.
+//! Not here: replica routing, migrations, LISTEN; and reading the URLs that SQLAlchemy and libpq write,
+//! which `poolproof-url` does.
 //!
 //! # Examples
 //! ```no_run
-//! use poolproof_pool::{Config, DatabaseUrl, PgConnector, Pool, QueryError};
+//! use poolproof_pool::{Config, PgConnector, Pool, QueryError};
+//! use poolproof_url::DatabaseUrl;
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let url: DatabaseUrl = "postgresql+asyncpg://app:secret@localhost/shop".parse()?;
@@ -35,45 +36,39 @@
 //! # }
 //! ```
 
-mod blocking;
+// Tests that other crates share name this one as those do.
+#[cfg(test)]
+extern crate self as poolproof_pool;
+
 mod brief;
 mod config;
 mod connector;
 mod critical;
 mod error;
-mod health;
 mod hooks;
-mod metrics;
+mod meters;
 mod pg;
 mod pool;
 mod span;
 mod state;
-mod url;
 
-pub use blocking::{
-    BlockingBuildError, BlockingError, BlockingPool, BlockingSession, BlockingTransaction,
-};
+pub use brief::brief;
 pub use config::{Config, ConfigError, IdleOrder};
 pub use connector::{Connector, Ending};
-pub use critical::Critical;
+pub use critical::{Critical, UnknownCommit};
 pub use error::{
     AcquireError, Categorized, Category, CloseReport, ConnectError, ErrorKind, Holder,
 };
-pub use health::{HEALTH_DEADLINE, HEALTH_SLOW, Health, HealthMethod, HealthReason, HealthStatus};
 pub use hooks::{HookError, HookFuture, Hooks, LeakEvent, Rejection};
-pub use metrics::{
-    HistogramSnapshot, METRICS, Metric, MetricKind, Metrics, Sample, SampleValue, prometheus_text,
-};
+pub use meters::{Durations, HistogramSnapshot};
 pub use pg::{
     Abandoned, Activity, Attempt, Attempted, Backend, InDoubt, Isolation, OpenSession,
     OpenTransaction, PgConn, PgConnector, Pooler, QueryError, Reaped, ResetMode, Resolution,
     ResolveError, RetryError, RetryPolicy, SavepointError, ServerIdentity, ServerTimeouts, Session,
-    SessionConfig, SessionConfigError, Stale, Summary, Transaction, TransactionError,
-    TransactionOptions,
+    SessionConfig, SessionConfigError, Stale, Transaction, TransactionError, TransactionOptions,
 };
 pub use pool::{Acquire, ClosedBy, Lease, Outage, Pool, Snapshot, WarmUp};
 pub use state::Mode as PoolMode;
-pub use url::{DatabaseUrl, UrlError};
 
 /// The README's code compiles.
 #[cfg(doctest)]

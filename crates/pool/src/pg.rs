@@ -15,7 +15,6 @@ mod retry;
 mod session;
 mod settings;
 mod statement;
-mod summary;
 mod tag;
 mod track;
 mod transaction;
@@ -40,7 +39,6 @@ pub use session::Session;
 pub use settings::{
     Abandoned, Pooler, ResetMode, ServerTimeouts, SessionConfig, SessionConfigError,
 };
-pub use summary::Summary;
 pub use transaction::Transaction;
 
 use crate::connector::{Connector, Ending};
@@ -305,9 +303,18 @@ impl Pool<PgConnector> {
     /// # Cancel safety
     /// Safe, like [`Pool::acquire`].
     #[track_caller]
-    pub fn session(&self) -> impl Future<Output = Result<Session, AcquireError>> + Send + use<> {
+    pub fn session(
+        &self,
+    ) -> impl Future<Output = Result<Session, AcquireError<sqlx::Error>>> + Send + use<> {
         let acquire = self.acquire();
         async move { Ok(Session::from(acquire.await?)) }
+    }
+
+    /// Returns the open sessions, the oldest first. Costs O(n log n) for n connections. Leases that
+    /// are not sessions are not among them; [`Pool::holders`] has those, too.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<OpenSession> {
+        self.connector().shared().registry.sessions()
     }
 
     /// Returns what the `application_name` of all connections of this pool, and of no others, has

@@ -19,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::runtime::{Handle, Runtime, RuntimeFlavor};
 use tokio::sync::watch;
 
 pub use acquire::Acquire;
@@ -27,7 +27,8 @@ use alarm::Alarm;
 pub use control::{Outage, WarmUp};
 pub(crate) use lease::Fate;
 pub use lease::Lease;
-pub(crate) use runtime::{Home, OwnedRuntime, with_timers};
+pub(crate) use runtime::with_timers;
+use runtime::{Home, OwnedRuntime};
 use shell::Shell;
 pub use snapshot::{ClosedBy, Snapshot};
 pub(crate) use tasks::jitter;
@@ -35,9 +36,9 @@ pub(crate) use tasks::jitter;
 use crate::config::{Config, ConfigError};
 use crate::connector::Connector;
 use crate::critical::{self, Critical, Told};
-use crate::error::{ConnectError, Holder};
+use crate::error::{ConnectError, ErrorKind, Holder};
 use crate::hooks::Hooks;
-use crate::metrics::Meters;
+use crate::meters::{Durations, Meters};
 use crate::state::{Actions, HeldSince, State};
 
 /// A pool of connections. Cloning gives another handle to the same pool, at the cost of an allocation: give
@@ -126,13 +127,27 @@ impl<C: Connector> Pool<C> {
         Ok(Self::build(connector, config, hooks, Home::Current(handle)))
     }
 
-    /// Builds a pool of valid settings.
-    pub(crate) fn build(
+    /// Builds a pool that brings a runtime of its own, for threads that have none. The runtime ends with
+    /// the last handle, lease and task of the pool. See [`Pool::new`].
+    ///
+    /// # Errors
+    /// [`ConfigError`] when `config` is not valid, or the runtime has no time.
+    pub fn on_runtime(
+        runtime: Runtime,
         connector: C,
         config: Config,
         hooks: Hooks<C::Connection>,
-        home: Home,
-    ) -> Self {
+    ) -> Result<Self, ConfigError> {
+        let runtime = OwnedRuntime::from(runtime);
+        config.validate()?;
+        if !runtime.has_timers() {
+            return Err(ConfigError::NoTime);
+        }
+        Ok(Self::build(connector, config, hooks, Home::Own(runtime)))
+    }
+
+    /// Builds a pool of valid settings.
+    fn build(connector: C, config: Config, hooks: Hooks<C::Connection>, home: Home) -> Self {
         let (handle, runtime) = home.split();
         let (phase, _) = watch::channel(Phase::Running);
         let told: Arc<Told> = Arc::default();
@@ -217,13 +232,24 @@ impl<C: Connector> Pool<C> {
         &self.inner.config
     }
 
-    /// Returns where the pool's tasks run.
-    pub(crate) fn home(&self) -> &Handle {
+    /// Returns the runtime on which the pool's tasks run. Its timers serve whoever waits for the pool on a
+    /// thread without a runtime.
+    #[must_use]
+    pub fn runtime(&self) -> &Handle {
         &self.inner.handle
     }
 
-    pub(crate) fn meters(&self) -> &Meters {
-        &self.inner.meters
+    /// Returns the durations recorded since the pool was built. Empty when [`Config::metrics`] is off.
+    #[must_use]
+    pub fn durations(&self) -> Durations {
+        self.inner.meters.durations()
+    }
+
+    /// Returns how many errors of a kind there were since the pool was built: of acquires, statements and
+    /// commits. Errors that the driver's own calls on a raw connection return are not seen.
+    #[must_use]
+    pub fn errors(&self, kind: ErrorKind) -> u64 {
+        self.inner.meters.errors(kind)
     }
 
     /// Returns how long each connection took to open, of those opened since the last call; the newest

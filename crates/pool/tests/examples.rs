@@ -1,11 +1,5 @@
 //! The examples run, and what they assert holds.
 
-#[path = "../examples/blocking.rs"]
-mod blocking;
-#[path = "../examples/health.rs"]
-mod health;
-#[path = "../examples/metrics.rs"]
-mod metrics;
 #[path = "../examples/pool.rs"]
 mod pool;
 #[path = "../examples/retry.rs"]
@@ -26,19 +20,4 @@ fn the_example_of_a_session_runs() {
 #[test]
 fn the_example_of_retries_runs() {
     retry::main().unwrap();
-}
-
-#[test]
-fn the_example_of_blocking_use_runs() {
-    blocking::main().unwrap();
-}
-
-#[test]
-fn the_example_of_health_runs() {
-    health::main().unwrap();
-}
-
-#[test]
-fn the_example_of_metrics_runs() {
-    metrics::main().unwrap();
 }

@@ -23,8 +23,6 @@ const FRONT: Option<PoolMode> = Some(PoolMode::Session);
 
 #[path = "postgres/abandoned.rs"]
 mod abandoned;
-#[path = "postgres/blocking.rs"]
-mod blocking;
 #[path = "postgres/caches.rs"]
 mod caches;
 #[path = "postgres/cancellation.rs"]

@@ -24,8 +24,6 @@ const FRONT: Option<PoolMode> = None;
 
 #[path = "postgres/abandoned.rs"]
 mod abandoned;
-#[path = "postgres/blocking.rs"]
-mod blocking;
 #[path = "postgres/caches.rs"]
 mod caches;
 #[path = "postgres/cancellation.rs"]

@@ -1,6 +1,6 @@
 //! The blast radius: what faults, load and destructive set-up may be aimed at.
 
-use poolproof_pool::DatabaseUrl;
+use poolproof_url::DatabaseUrl;
 
 use crate::{RunError, bench};
 

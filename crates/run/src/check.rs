@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use poolproof_pool::DatabaseUrl;
 use poolproof_testbed::{Admin, AdminError, ServerInfo};
+use poolproof_url::DatabaseUrl;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection, Row};
 use thiserror::Error;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use poolproof_oracle::{CutShort, Verdict};
-use poolproof_pool::DatabaseUrl;
 use poolproof_report::Record;
 use poolproof_subjects::SubjectKind;
+use poolproof_url::DatabaseUrl;
 use tokio::time::Instant;
 
 use crate::RunError;

@@ -189,7 +189,7 @@ fn ended(error: TransactionError<Stop>) -> OpEnd {
     classify::told(outcome, classify::category(category), &error)
 }
 
-fn not_connected(error: AcquireError) -> BuildError {
+fn not_connected(error: AcquireError<sqlx::Error>) -> BuildError {
     match error {
         AcquireError::Rejected {
             cause: ConnectError::Failed(source),

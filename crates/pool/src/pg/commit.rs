@@ -15,7 +15,7 @@ use super::resolve::InDoubt;
 use super::session::{Scope, Session};
 use super::track::Errand;
 use super::transaction::savepoint;
-use crate::critical::Critical;
+use crate::critical::{Critical, UnknownCommit};
 use crate::error::ErrorKind;
 use crate::pool::Fate;
 
@@ -278,9 +278,20 @@ impl Session {
     pub(super) fn tell_doubt(&mut self, in_doubt: InDoubt) {
         if !std::mem::replace(&mut self.doubt_told, true) {
             self.lease.meters().error(ErrorKind::Ambiguous);
-            let event = Critical::CommitUnknown(in_doubt);
-            self.lease.hooks().tell(&event);
+            let commit = UnknownCommit::new(in_doubt.backend.pid, in_doubt);
+            self.lease.hooks().tell(&Critical::CommitUnknown(commit));
         }
+    }
+}
+
+impl UnknownCommit {
+    /// Returns what is known of it, by which [`InDoubt::resolve`] finds out how it ended.
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "only sessions tell of commits")]
+    pub fn in_doubt(&self) -> InDoubt {
+        *self
+            .details()
+            .expect("bug: a commit in doubt that is no session's")
     }
 }
 

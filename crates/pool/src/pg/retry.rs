@@ -156,7 +156,7 @@ pub enum RetryError<E> {
         attempt: u32,
         /// Why.
         #[source]
-        cause: AcquireError,
+        cause: AcquireError<sqlx::Error>,
     },
 }
 
@@ -305,7 +305,7 @@ impl Attempts {
         }
     }
 
-    async fn session(&self) -> Result<Session, AcquireError> {
+    async fn session(&self) -> Result<Session, AcquireError<sqlx::Error>> {
         let acquire = self.pool.acquire_at(self.location);
         let acquire = match self.until {
             None => acquire,
@@ -339,7 +339,7 @@ impl Attempts {
 
 /// Returns whether a connection may be had by trying again. A pool that is exhausted is not asked again:
 /// waiting in its queue was the retry.
-fn can_pass(cause: &AcquireError) -> bool {
+fn can_pass(cause: &AcquireError<sqlx::Error>) -> bool {
     matches!(cause, AcquireError::Down { .. })
         || cause
             .sqlstate()

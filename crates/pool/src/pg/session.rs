@@ -301,8 +301,9 @@ impl Session {
         self.in_doubt
     }
 
-    /// Returns where the pool's tasks run.
-    pub(crate) fn home(&self) -> &Handle {
+    /// Returns the runtime on which the tasks of its pool run; see [`Pool::runtime`](crate::Pool::runtime).
+    #[must_use]
+    pub fn runtime(&self) -> &Handle {
         self.lease.home()
     }
 

@@ -24,7 +24,7 @@ const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
 ///     idle_in_transaction_max: Some(Duration::from_secs(20)),
 ///     ..SessionConfig::default()
 /// };
-/// let options = "postgresql://app@localhost/shop".parse::<poolproof_pool::DatabaseUrl>()?.options();
+/// let options = "postgresql://app@localhost/shop".parse::<poolproof_url::DatabaseUrl>()?.options();
 /// let connector = PgConnector::configured(options, config)?;
 /// # drop(connector);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

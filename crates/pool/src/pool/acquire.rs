@@ -100,33 +100,26 @@ impl<C: Connector> Acquire<C> {
     }
 
     /// Leaves the last connection of a pool in use to others: fails at once instead, and passes on what it
-    /// waited for where others came to need it meanwhile.
-    pub(crate) fn sparing(mut self) -> Self {
+    /// waited for where others came to need it meanwhile. For probes, which must stand in nobody's way.
+    pub fn sparing(mut self) -> Self {
         self.rare().sparing = true;
         self
     }
 
-    /// Leaves the deadline to a caller that watches another clock, and calls [`Acquire::give_up`].
-    pub(crate) fn untimed(mut self) -> Self {
+    /// Leaves the deadline to a caller that watches another clock, and calls [`Acquire::give_up`]. For
+    /// threads that wait for a pool whose runtime may have nobody to turn its timers.
+    pub fn untimed(mut self) -> Self {
         self.rare().untimed = true;
         self
     }
 
-    /// Makes the next poll end the wait, whatever the time is.
-    pub(crate) fn give_up(&mut self) {
+    /// Makes the next poll end the wait, whatever the time is. A connection that is just being checked is
+    /// still waited for.
+    pub fn give_up(&mut self) {
         let rare = self.rare();
         rare.untimed = false;
         rare.timer = None;
         self.budget = Duration::ZERO;
-    }
-
-    pub(crate) fn budget(&self) -> Duration {
-        self.budget
-    }
-
-    /// Returns where the pool's tasks run.
-    pub(crate) fn home(&self) -> &Handle {
-        &self.inner().handle
     }
 
     fn inner(&self) -> &Arc<Share<C>> {

@@ -10,7 +10,7 @@ use crate::state::{Counts, Mode};
 
 /// What came of warming a pool up.
 #[derive(Debug, Clone)]
-pub struct WarmUp<E: std::error::Error + 'static = sqlx::Error> {
+pub struct WarmUp<E: std::error::Error + 'static> {
     /// Connections that are there now: idle or in use.
     pub ready: usize,
     /// Why there are not more, where connecting failed.
@@ -19,7 +19,7 @@ pub struct WarmUp<E: std::error::Error + 'static = sqlx::Error> {
 
 /// An outage that lasts: the pool cannot open connections.
 #[derive(Debug, Clone)]
-pub struct Outage<E: std::error::Error + 'static = sqlx::Error> {
+pub struct Outage<E: std::error::Error + 'static> {
     /// How long ago the first failing attempt ended.
     pub since: Duration,
     /// The last attempt's error.

@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use tokio::runtime::Handle;
 
-use super::{Share, now};
+use super::{Inner, Share, now};
 use crate::connector::Connector;
 use crate::hooks::Hooks;
-use crate::metrics::Meters;
+use crate::meters::Meters;
 use crate::state::{Granted, Reason};
 
 /// What becomes of a connection when its lease ends. Later ones win.
@@ -75,6 +75,10 @@ impl<C: Connector> Lease<C> {
     /// after [`Hooks::on_invalidate`](crate::Hooks::on_invalidate) where there is one.
     pub fn discard(mut self) {
         self.condemn(Fate::Drop);
+    }
+
+    pub(super) fn pool(&self) -> Arc<Inner<C>> {
+        Arc::clone(&self.inner.0)
     }
 
     /// Returns the connection to code that keeps track of what it does by itself.

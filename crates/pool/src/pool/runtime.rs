@@ -19,7 +19,7 @@ pub(super) fn has_timers() -> bool {
 
 /// Where a pool's tasks run.
 #[derive(Debug)]
-pub(crate) enum Home {
+pub(super) enum Home {
     Current(Handle),
     Own(OwnedRuntime),
 }
@@ -35,7 +35,7 @@ impl Home {
 
 /// A runtime that may be dropped anywhere, also by one of its own tasks.
 #[derive(Debug)]
-pub(crate) struct OwnedRuntime {
+pub(super) struct OwnedRuntime {
     /// None only while it is being dropped.
     runtime: Option<Runtime>,
 }
@@ -46,6 +46,11 @@ impl OwnedRuntime {
         runtime
             .expect("bug: a runtime was used after its end")
             .handle()
+    }
+
+    pub(super) fn has_timers(&self) -> bool {
+        let _current = self.handle().enter();
+        has_timers()
     }
 }
 

@@ -88,19 +88,16 @@ impl Snapshot {
 
     /// Returns whether whoever asks now must wait for somebody else's connection. That others wait is no
     /// sign of it: they may wait for connections that are being opened.
-    pub(crate) fn is_saturated(&self) -> bool {
+    #[must_use]
+    pub fn is_saturated(&self) -> bool {
         self.free() == Some(0)
     }
 
     /// Returns whether a connection can be taken without its being the last one of a pool in use.
-    pub(crate) fn can_spare_one(&self) -> bool {
+    #[must_use]
+    pub fn can_spare_one(&self) -> bool {
         let enough = if self.out == 0 { 1 } else { 2 };
         self.waiting == 0 && self.free().is_none_or(|free| free >= enough)
-    }
-
-    /// Returns whether whoever asks now gets what is being opened, if that ever is.
-    pub(crate) fn depends_on_opening(&self) -> bool {
-        self.idle == 0 && (self.opening > 0 || self.waiting > 0) && !self.is_saturated()
     }
 
     /// Returns how many connections are idle, being opened, or may be; none for no limit.
@@ -112,12 +109,13 @@ impl Snapshot {
 }
 
 impl<C: Connector> Pool<C> {
-    /// Waits until an attempt to open a connection has ended since, well or badly, or the mode is another.
-    /// Returns the numbers then.
+    /// Waits until an attempt to open a connection has ended since these numbers, well or badly, or the
+    /// mode is another. Returns the numbers then. For whoever judges a pool that is just opening
+    /// connections.
     ///
     /// # Cancel safety
     /// Safe: it only looks.
-    pub(crate) async fn attempt_ended(&self, since: &Snapshot) -> Snapshot {
+    pub async fn attempt_ended(&self, since: &Snapshot) -> Snapshot {
         let attempts = |at: &Snapshot| (at.opened_total, at.open_failures_total, at.mode);
         let mut phase = self.inner.phase.subscribe();
         loop {

@@ -2,17 +2,14 @@
 //! nothing to wait for, and nothing depends on the machine's pace.
 
 mod ageing;
-mod blocking;
 mod closing;
 mod critical;
 mod elsewhere;
 mod errors;
 mod fake;
-mod health;
 mod hooks;
 mod leaks;
 mod matrix;
-mod metrics;
 mod models;
 mod modes;
 mod outage;

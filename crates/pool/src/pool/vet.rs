@@ -71,6 +71,18 @@ pub(super) async fn vet<C: Connector>(
     Err(Unfit::Hook(refusal))
 }
 
+impl<C: Connector> Lease<C> {
+    /// Pings the connection, for `within` and `ping_timeout` at most, and gives it back. Returns whether it
+    /// answered; one that did not is closed, and so are all that are as old as it.
+    ///
+    /// # Cancel safety
+    /// Safe. A connection that was just being pinged is reset before it is lent again.
+    pub async fn ping(self, within: Duration) -> bool {
+        let inner = self.pool();
+        ping(&inner, self, within).await.is_ok()
+    }
+}
+
 async fn ping<C: Connector>(
     inner: &Inner<C>,
     mut lease: Lease<C>,

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use poolproof_pool::{
-    AcquireError, Categorized, Category, Config, ConnectError, DatabaseUrl, PgConnector, Pool,
-    Pooler, SessionConfig,
+    AcquireError, Categorized, Category, Config, ConnectError, PgConnector, Pool, Pooler,
+    SessionConfig,
 };
+use poolproof_url::DatabaseUrl;
 use sqlx::postgres::PgSslMode;
 use sqlx::{ConnectOptions, Executor};
 

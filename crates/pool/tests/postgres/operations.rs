@@ -1,4 +1,4 @@
-//! What operators get to see: kinds of errors, alarms, health and metrics, on a real server.
+//! What operators get to see: kinds of errors and alarms, on a real server.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -6,11 +6,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use poolproof_faults::Toxic;
 use poolproof_pool::{
-    Categorized, Config, Critical, ErrorKind, HEALTH_DEADLINE, HealthStatus, Hooks, Pool,
-    QueryError, SampleValue, SessionConfig, Transaction, TransactionError,
+    Categorized, Config, Critical, ErrorKind, Hooks, Pool, QueryError, SessionConfig, Transaction,
+    TransactionError,
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
-use tokio::time::Instant;
 
 use crate::support::{Bench, connector, one_connection};
 
@@ -192,77 +191,12 @@ async fn a_commit_in_doubt_is_told_also_when_its_future_was_dropped() {
         bench.heal("silence").await;
         let told = told.lock().unwrap();
         assert_eq!(told.len(), round + 1, "{told:?}");
-        let Critical::CommitUnknown(in_doubt) = &told[round] else {
+        let Critical::CommitUnknown(commit) = &told[round] else {
             panic!("{told:?}")
         };
-        assert_eq!(in_doubt.backend, backend);
+        assert_eq!(commit.in_doubt().backend, backend);
     }
     assert_eq!(bench.pool.errors(ErrorKind::Ambiguous), 2);
-}
-
-#[tokio::test]
-async fn health_is_judged_in_time_on_a_server_that_answers_and_through_a_link_that_is_silent() {
-    let config = Config {
-        pool_size: 2,
-        max_overflow: 0,
-        ..Config::default()
-    };
-    let bench = Bench::distant("operations_health", config).await;
-    // The first connection is a matter of the machine's pace, which is not at stake here.
-    drop(bench.pool.session().await.unwrap());
-    let generous = Duration::from_secs(30);
-    let seen = bench.pool.health(generous).await;
-    assert_ne!(seen.status, HealthStatus::Unhealthy, "{seen}");
-
-    let silence = Toxic::Timeout { timeout_ms: 0 };
-    bench.inflict("silence", silence).await;
-    let began = Instant::now();
-    let seen = bench.pool.health(HEALTH_DEADLINE).await;
-    assert_eq!(seen.status, HealthStatus::Unhealthy, "{seen}");
-    assert!(began.elapsed() < generous, "{seen}");
-    bench.heal("silence").await;
-    let seen = bench.pool.health(generous).await;
-    assert_ne!(seen.status, HealthStatus::Unhealthy, "{seen}");
-}
-
-#[tokio::test]
-async fn metrics_of_real_work_add_up() {
-    let bench = Bench::single("operations_metrics").await;
-    for _ in 0..5 {
-        let mut session = bench.pool.session().await.unwrap();
-        session
-            .transaction(async |tx: &mut Transaction<'_>| tx.execute("select 1").await)
-            .await
-            .unwrap();
-    }
-    let metrics = bench.pool.metrics();
-    let histogram = |name: &str| {
-        let sample = metrics
-            .samples()
-            .iter()
-            .find(|sample| sample.metric.name == name);
-        match &sample.unwrap().value {
-            SampleValue::Histogram(histogram) => **histogram,
-            value => panic!("{name}: {value:?}"),
-        }
-    };
-    let connect = histogram("poolproof_connect_seconds");
-    assert_eq!(connect.count(), 1);
-    assert!(connect.sum() > Duration::ZERO);
-    let (wait, hold) = (
-        histogram("poolproof_queue_wait_seconds"),
-        histogram("poolproof_hold_seconds"),
-    );
-    assert_eq!((wait.count(), hold.count()), (5, 5));
-    assert!(
-        wait.sum() >= connect.sum(),
-        "the first one waited for the connection"
-    );
-    let text = metrics.to_string();
-    assert!(
-        text.contains("poolproof_leases_total{pool=\"default\"} 5"),
-        "{text}"
-    );
 }
 
 /// F21: the server has ended all connections, as it does when it restarts. With a ping before each lease

@@ -8,9 +8,9 @@ use futures_util::StreamExt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use poolproof_oracle::{Guarantee, GuaranteeStatus, Verdict};
-use poolproof_pool::DatabaseUrl;
 use poolproof_subjects::{Bug, SubjectKind};
 use poolproof_testbed::{Cluster, LocalConfig, PgBouncer, PoolMode};
+use poolproof_url::DatabaseUrl;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Row};
 use tokio::task::JoinSet;
 

@@ -1,4 +1,5 @@
-//! A connector whose every call waits for the test to decide how it ends.
+//! A connector whose every call waits for the test to decide how it ends. The tests of `poolproof-ops` use
+//! it too, so that it names the crate as they do.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,8 +10,7 @@ use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::connector::Connector;
-use crate::hooks::{HookFuture, Hooks};
+use poolproof_pool::{Connector, HookFuture, Hooks};
 
 /// How a call ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

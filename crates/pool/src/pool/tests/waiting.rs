@@ -104,9 +104,29 @@ async fn the_wait_that_is_measured_includes_a_ping_that_failed() {
     drop(pool.acquire().await.unwrap());
     tokio::time::advance(Duration::from_secs(5)).await;
     fake.always(Call::Ping, Gate::Never);
-    let before = pool.meters().queue_wait_so_far();
+    let before = pool.durations().queue_wait;
     drop(pool.acquire().await.unwrap());
-    let waits = pool.meters().queue_wait_so_far();
+    let waits = pool.durations().queue_wait;
     assert_eq!(waits.count() - before.count(), 1);
     assert_eq!(waits.sum() - before.sum(), Duration::from_secs(4));
+}
+
+/// Nobody waits behind the probe any more, but what it got would be the last one.
+#[tokio::test(start_paused = true)]
+async fn a_sparing_acquire_keeps_what_it_waited_for_only_as_long_as_it_is_not_the_last() {
+    for (size, keeps) in [(2, false), (3, true)] {
+        let (pool, _) = pool(size, 0);
+        let mut sparing = pool.acquire().sparing();
+        assert!(poll_once(&mut sparing).is_pending());
+        let lease = pool.acquire().await.unwrap();
+        settle().await;
+        assert_eq!(numbers(&pool), (2, 0, 0, 0, 0), "both were handed theirs");
+        match poll_once(&mut sparing) {
+            Poll::Ready(Ok(_)) => assert!(keeps, "it took the last one of {size}"),
+            Poll::Ready(Err(AcquireError::Exhausted { out: 1, .. })) => assert!(!keeps),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(numbers(&pool), (1, 1, 0, 0, 0));
+        drop(lease);
+    }
 }

@@ -15,7 +15,7 @@ fn two_connections() -> Config {
     }
 }
 
-type Acquired = Result<Session, AcquireError>;
+type Acquired = Result<Session, AcquireError<sqlx::Error>>;
 
 /// Runs an acquire until the traffic stops, and then interrupts it, or until it ends.
 async fn interrupt(
