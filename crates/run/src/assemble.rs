@@ -141,15 +141,13 @@ fn subject(run: &Run, stage: &Stage) -> SubjectRecord {
 fn environment(run: &Run, stage: &Stage) -> Environment {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     // An existing server keeps its own settings.
-    let settings = stage
-        .cluster
-        .as_ref()
-        .map(|_| run.options.scenario.postgres.settings.clone());
+    let took = stage.server.capabilities().settings;
+    let settings = took.then(|| run.options.scenario.postgres.settings.clone());
     Environment {
         os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         cores: u32::try_from(cores).unwrap_or(u32::MAX),
-        postgres: stage.server.version_text.clone(),
-        postgres_source: stage.source.clone(),
+        postgres: stage.info.version_text.clone(),
+        postgres_source: stage.server.source(),
         postgres_settings: settings.unwrap_or_default(),
     }
 }
@@ -239,7 +237,7 @@ fn cut_short(loaded: &Loaded, observed: &Observed) -> Option<CutShort> {
 
 /// Says why the server is gone, as far as that is known, and what to do.
 fn server_lost(stage: &Stage) -> String {
-    match stage.cause_of_death() {
+    match stage.server.cause_of_death() {
         Some(cause) => {
             format!("the server died ({cause}); see {SERVER_LOG} beside the report, then run again")
         }

@@ -8,6 +8,7 @@ use poolproof_load::{LoadSpec, Schedule, Workload};
 use poolproof_pool::DatabaseUrl;
 use poolproof_report::Record;
 use poolproof_subjects::SubjectKind;
+use poolproof_testbed::ImageName;
 use tokio::time::Instant;
 
 use crate::RunError;
@@ -27,6 +28,8 @@ use crate::stage::{Stage, phase};
 pub enum PostgresChoice {
     /// A private cluster, started for the run and removed after it.
     Local,
+    /// A private server in a container of this image, made for the run and removed after it.
+    Container(ImageName),
     /// A server that exists; see [`crate::check_blast_radius`].
     Url(Box<DatabaseUrl>),
 }
@@ -74,7 +77,7 @@ pub struct Finished {
 /// [`RunError::Unreported`] when the report could not be written; it holds what is known.
 ///
 /// # Cancel safety
-/// Not safe: use `interrupt`. Dropping the future stops a local cluster, but leaves a schema in an
+/// Not safe: use `interrupt`. Dropping the future stops a private server, but leaves a schema in an
 /// existing database for the next run to remove.
 pub async fn execute(
     options: RunOptions,
@@ -213,11 +216,10 @@ impl Run {
         Ok(Judged { record, history })
     }
 
-    /// Keeps the log of a local server that died, and returns what went wrong with that.
+    /// Keeps the log of a private server that died, and returns what went wrong with that.
     fn keep_server_log(&self, stage: &Stage) -> Option<String> {
-        let cluster = stage.cluster.as_ref()?;
-        cluster.exit_status()?;
-        let kept = self.folder.keep_server_log(&cluster.log_file());
+        stage.server.cause_of_death()?;
+        let kept = self.folder.keep_server_log(&stage.server.log_file()?);
         kept.err()
             .map(|error| format!("the server's log could not be kept: {error}"))
     }

@@ -42,7 +42,7 @@ pub use interrupt::{Interrupt, InterruptTrigger};
 pub use output::HISTORY_SCHEMA;
 pub use poolproof_pool::{DatabaseUrl, UrlError};
 pub use poolproof_subjects::{Bug, SubjectKind, UnknownSubject};
-pub use poolproof_testbed::settled;
+pub use poolproof_testbed::{DEFAULT_IMAGE, ImageName, ImageNameError, settled};
 pub use progress::{Progress, ProgressSink, Tick};
 pub use proxy::{ProxyServer, ProxyServerError};
 pub use scenario::{

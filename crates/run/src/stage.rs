@@ -6,7 +6,10 @@ use std::time::Duration;
 use poolproof_faults::{Proxies, ProxySpec};
 use poolproof_load::{Subject, Workload};
 use poolproof_subjects::SubjectConfig;
-use poolproof_testbed::{Admin, AdminError, Cluster, LocalConfig, ServerInfo, StartError};
+use poolproof_testbed::{
+    Admin, AdminError, Cluster, Container, ContainerConfig, ContainerError, Existing, LocalConfig,
+    Server, ServerInfo, StartError,
+};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::check::room_for;
@@ -27,14 +30,13 @@ pub(crate) const OWN_CONNECTIONS: u32 = 4;
 /// How long the subject may take to close.
 const CLOSE: Duration = Duration::from_secs(5);
 
-/// Everything that a run started. Dropping it stops a local cluster too, but only
+/// Everything that a run started. Dropping it stops a private server too, but only
 /// [`Stage::teardown`] says whether that went well.
 pub(crate) struct Stage {
-    pub(crate) cluster: Option<Cluster>,
+    pub(crate) server: Server,
     /// Straight to the server.
     pub(crate) direct: PgConnectOptions,
-    pub(crate) server: ServerInfo,
-    pub(crate) source: String,
+    pub(crate) info: ServerInfo,
     pub(crate) schema: String,
     pub(crate) application_name: String,
     /// None while its keeper has it.
@@ -43,13 +45,6 @@ pub(crate) struct Stage {
     pub(crate) claim_lost: Option<String>,
     pub(crate) proxies: Proxies,
     pub(crate) subject: Arc<dyn Subject>,
-}
-
-/// Where the server is, once it is there.
-struct Server {
-    cluster: Option<Cluster>,
-    direct: PgConnectOptions,
-    source: String,
 }
 
 impl Stage {
@@ -72,18 +67,12 @@ impl Stage {
             // "PostgreSQL 15.18" of a line that goes on with the compiler.
             let mut words = info.version_text.split_whitespace();
             let version: Vec<_> = words.by_ref().take(2).collect();
-            let detail = format!("{}, {}", version.join(" "), server.source);
+            let detail = format!("{}, {}", version.join(" "), server.source());
             Ok(((server, info), detail))
         });
         let server = phase(progress, "postgres", "start or reach the server", reached);
-        let (
-            Server {
-                cluster,
-                direct,
-                source,
-            },
-            server,
-        ) = server.await?;
+        let (server, info) = server.await?;
+        let direct = server.options();
 
         let schema = Namespace::schema_name(&run.id);
         let application_name = format!("poolproof/{}/{}", run.id, options.subject);
@@ -110,10 +99,9 @@ impl Stage {
             drop(namespace.prove().await);
             let detail = format!("{} behind the fault proxy", subject.info().version);
             let stage = Self {
-                cluster,
-                direct,
                 server,
-                source,
+                direct,
+                info,
                 schema,
                 application_name,
                 namespace: Some(namespace),
@@ -158,17 +146,9 @@ impl Stage {
         notes
     }
 
-    /// Returns whether the server is known to be gone. Only a local server can be known so.
+    /// Returns whether the server is known to be gone. Only a private server can be known so.
     pub(crate) fn server_is_gone(&self) -> bool {
-        self.cluster
-            .as_ref()
-            .is_some_and(|cluster| !cluster.is_running())
-    }
-
-    /// Returns how the server died, where that can be known; none while a local server lives.
-    pub(crate) fn cause_of_death(&self) -> Option<String> {
-        let status = self.cluster.as_ref()?.exit_status()?;
-        Some(status.to_string())
+        !self.server.is_running()
     }
 
     /// Closes, drops, stops and removes everything, and returns what could not be.
@@ -177,7 +157,7 @@ impl Stage {
         self.subject.close(CLOSE).await;
         self.proxies.shutdown().await;
         if let Some(namespace) = self.namespace.take()
-            && self.cluster.is_none()
+            && !self.server.capabilities().disposable
         {
             match tokio::time::timeout(PREPARE, namespace.remove()).await {
                 Ok(Ok(())) => {}
@@ -187,11 +167,9 @@ impl Stage {
                 Err(_) => problems.push(format!("schema {} was not dropped in time", self.schema)),
             }
         }
-        if let Some(cluster) = self.cluster.take()
-            && let Err(error) = cluster.stop().await
-        {
+        if let Err(error) = self.server.stop().await {
             problems.push(format!(
-                "the local Postgres was not stopped cleanly: {}",
+                "the private Postgres was not stopped cleanly: {}",
                 chain(&error)
             ));
         }
@@ -246,21 +224,28 @@ async fn start_server(options: &RunOptions, run_id: &str) -> Result<Server, RunE
                 }
                 other => RunError::Start(Box::new(other)),
             })?;
-            let direct = cluster.options();
-            Ok(Server {
-                cluster: Some(cluster),
-                direct,
-                source: "private local cluster".into(),
-            })
+            Ok(Server::Local(cluster))
+        }
+        PostgresChoice::Container(image) => {
+            let config = ContainerConfig {
+                run_id: run_id.to_owned(),
+                image: image.clone(),
+                settings: settings.clone(),
+                ..ContainerConfig::default()
+            };
+            let started = Container::start(config).await;
+            let container = started.map_err(|error| match error {
+                ContainerError::SettingRefused { refused } => {
+                    RunError::Scenario(options.scenario.refused(&refused))
+                }
+                other => RunError::Container(Box::new(other)),
+            })?;
+            Ok(Server::Container(container))
         }
         PostgresChoice::Url(url) => {
             check_blast_radius(url, &options.remote)?;
-            let source = format!("existing server {}", describe_target(&url.options()));
-            Ok(Server {
-                cluster: None,
-                direct: url.options(),
-                source,
-            })
+            let target = describe_target(&url.options());
+            Ok(Server::Existing(Existing::new(url.options(), target)))
         }
     }
 }
@@ -268,10 +253,10 @@ async fn start_server(options: &RunOptions, run_id: &str) -> Result<Server, RunE
 /// Asks the server about itself, and whether it has room for the pool and the run.
 async fn look_at(run: &Run, server: &Server) -> Result<ServerInfo, RunError> {
     let unanswered = |source: AdminError| RunError::Connect {
-        target: describe_target(&server.direct),
+        target: describe_target(&server.options()),
         source: Box::new(source),
     };
-    let mut admin = connect_admin(&server.direct).await?;
+    let mut admin = connect_admin(&server.options()).await?;
     let info = admin.server_info().await.map_err(unanswered)?;
     let room = room_for(&mut admin, &info).await.map_err(unanswered)?;
     let pool = &run.options.scenario.pool;
