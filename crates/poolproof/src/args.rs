@@ -14,6 +14,9 @@ use crate::exit;
 /// The environment variable that `env` reads, so that a password stays out of `ps`.
 pub(crate) const URL_VARIABLE: &str = "POOLPROOF_DATABASE_URL";
 
+/// The environment variable that names the image of `docker`.
+pub(crate) const IMAGE_VARIABLE: &str = "POOLPROOF_POSTGRES_IMAGE";
+
 /// Three days of the demo; what is known of each run stays in memory for the table.
 const MAX_SEEDS: i64 = 10_000;
 
@@ -128,9 +131,10 @@ pub(crate) struct PoolArgs {
 /// What `demo`, `run` and `load` have in common.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// The server: `local`, a database URL, or `env` for $POOLPROOF_DATABASE_URL
+    /// The server: `local`, `docker[:IMAGE]`, a database URL, or `env` for $POOLPROOF_DATABASE_URL
     ///
-    /// `local` starts a private Postgres and removes it afterwards. A URL names a server that
+    /// `local` starts a private Postgres and removes it afterwards; `docker` does so in a container,
+    /// of postgres:17 unless $POOLPROOF_POSTGRES_IMAGE or IMAGE names another. A URL names a server that
     /// exists; the run works in a schema of its own and drops it. SQLAlchemy's URLs
     /// (postgresql+asyncpg://…) are understood. A URL given here is visible to other users in
     /// `ps`, its password included; `env` is not.

@@ -63,6 +63,7 @@ pub(crate) fn of_error(error: &RunError) -> u8 {
         | RunError::Scenario(_)
         | RunError::Unfit { .. } => USAGE,
         RunError::Start(_)
+        | RunError::Container(_)
         | RunError::Connect { .. }
         | RunError::Prepare { .. }
         | RunError::Pooler { .. }

@@ -72,7 +72,14 @@ impl Table {
     fn add(&mut self, cause: &str, arguments: &[&str]) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_poolproof"));
         command.args(arguments).stdin(Stdio::null());
-        for variable in ["POOLPROOF_DATABASE_URL", "PGOPTIONS", "PGPASSWORD"] {
+        // Where an engine is, and which image, must not decide what is said.
+        command.env("DOCKER_HOST", "unix:///no/such/docker.sock");
+        for variable in [
+            "POOLPROOF_DATABASE_URL",
+            "POOLPROOF_POSTGRES_IMAGE",
+            "PGOPTIONS",
+            "PGPASSWORD",
+        ] {
             command.env_remove(variable);
         }
         let output = command.output().unwrap();
@@ -472,6 +479,14 @@ fn what_is_not_there_or_not_allowed_is_answered_by_the_cause() {
                 "--postgres",
                 "postgres://u@db.example/d",
             ],
+        ),
+        (
+            "no container engine",
+            ["run", &path, "--quiet", "--postgres", "docker"],
+        ),
+        (
+            "an image without a name",
+            ["run", &path, "--quiet", "--postgres", "docker:"],
         ),
         (
             "a socket for a run",

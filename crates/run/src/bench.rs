@@ -1,8 +1,12 @@
 //! The bench: a server that is there for as many trials as are asked for, one after the other.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use poolproof_testbed::{Admin, AdminError, Cluster, LocalConfig, ServerInfo, StartError};
+use poolproof_testbed::{
+    Admin, AdminError, Cluster, Container, ContainerConfig, ContainerError, Existing, LocalConfig,
+    Server, ServerInfo, StartError,
+};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::blast::{RemoteConsent, check_blast_radius};
@@ -23,15 +27,13 @@ pub(crate) const PREPARE: Duration = Duration::from_secs(30);
 /// Connections that a trial has beside the pool's: claim, bank, server faults, last look.
 pub(crate) const OWN_CONNECTIONS: u32 = 4;
 
-/// A server, reached and asked about itself. Dropping it stops a local cluster too, but only
+/// A server, reached and asked about itself. Dropping it stops a private one too, but only
 /// [`Bench::stop`] says whether that went well.
 pub struct Bench {
-    cluster: Option<Cluster>,
+    pub(crate) server: Server,
     /// Straight to the server.
     pub(crate) direct: PgConnectOptions,
     pub(crate) info: ServerInfo,
-    /// Where it came from, without a password.
-    pub(crate) source: String,
 }
 
 impl Bench {
@@ -54,17 +56,17 @@ impl Bench {
         // On the heap: connecting makes large futures.
         let reached = Box::pin(async {
             let started = start_server(postgres, remote, scenario, id);
-            let (cluster, direct, source) = interrupt.or(started).await?;
+            let server = interrupt.or(started).await?;
+            let direct = server.options();
             let info = look_at(&direct).await?;
             // "PostgreSQL 15.18" of a line that goes on with the compiler.
             let mut words = info.version_text.split_whitespace();
             let version: Vec<_> = words.by_ref().take(2).collect();
-            let detail = format!("{}, {source}", version.join(" "));
+            let detail = format!("{}, {}", version.join(" "), server.source());
             let bench = Self {
-                cluster,
+                server,
                 direct,
                 info,
-                source,
             };
             Ok((bench, detail))
         });
@@ -101,44 +103,27 @@ impl Bench {
         Ok(evidence)
     }
 
-    /// Returns whether the server is known to be gone. Only a local server can be known so.
+    /// Returns whether the server is known to be gone. Only a private server can be known so.
     pub(crate) fn is_gone(&self) -> bool {
-        self.cluster
-            .as_ref()
-            .is_some_and(|cluster| !cluster.is_running())
+        !self.server.is_running()
     }
 
-    /// Returns how the server died, where that can be known; none while a local server lives.
-    pub(crate) fn cause_of_death(&self) -> Option<String> {
-        let status = self.cluster.as_ref()?.exit_status()?;
-        Some(status.to_string())
-    }
-
-    /// Returns the log of a local server that died.
-    pub(crate) fn log_of_death(&self) -> Option<std::path::PathBuf> {
-        let cluster = self.cluster.as_ref()?;
-        cluster.exit_status()?;
-        Some(cluster.log_file())
-    }
-
-    /// Whether the server has the settings that a scenario asks for: an existing one keeps its own.
-    pub(crate) fn is_private(&self) -> bool {
-        self.cluster.is_some()
+    /// Returns the log of a private server that died.
+    pub(crate) fn log_of_death(&self) -> Option<PathBuf> {
+        self.server.cause_of_death()?;
+        self.server.log_file()
     }
 
     /// Stops and removes what was started, and returns what could not be.
     ///
     /// # Cancel safety
     /// Safe: a server whose stop was given up is stopped by dropping it.
-    pub async fn stop(mut self, progress: &mut ProgressSink<'_>) -> Vec<String> {
-        let cluster = self.cluster.take();
+    pub async fn stop(self, progress: &mut ProgressSink<'_>) -> Vec<String> {
         let stopped = Box::pin(async {
             let mut problems = Vec::new();
-            if let Some(cluster) = cluster
-                && let Err(error) = cluster.stop().await
-            {
+            if let Err(error) = self.server.stop().await {
                 problems.push(format!(
-                    "the local Postgres was not stopped cleanly: {}",
+                    "the private Postgres was not stopped cleanly: {}",
                     chain(&error)
                 ));
             }
@@ -173,7 +158,7 @@ impl std::fmt::Debug for Bench {
     /// Without the options: they hold a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bench")
-            .field("source", &self.source)
+            .field("source", &self.server.source())
             .finish_non_exhaustive()
     }
 }
@@ -183,12 +168,13 @@ async fn start_server(
     remote: &RemoteConsent,
     scenario: &Scenario,
     id: &str,
-) -> Result<(Option<Cluster>, PgConnectOptions, String), RunError> {
+) -> Result<Server, RunError> {
+    let settings = &scenario.postgres.settings;
     match postgres {
         PostgresChoice::Local => {
             let config = LocalConfig {
                 run_id: id.to_owned(),
-                settings: scenario.postgres.settings.clone(),
+                settings: settings.clone(),
                 ..LocalConfig::default()
             };
             let cluster = Cluster::start(config).await.map_err(|error| match error {
@@ -197,13 +183,28 @@ async fn start_server(
                 }
                 other => RunError::Start(Box::new(other)),
             })?;
-            let direct = cluster.options();
-            Ok((Some(cluster), direct, "private local cluster".into()))
+            Ok(Server::Local(cluster))
+        }
+        PostgresChoice::Container(image) => {
+            let config = ContainerConfig {
+                run_id: id.to_owned(),
+                image: image.clone(),
+                settings: settings.clone(),
+                ..ContainerConfig::default()
+            };
+            let started = Container::start(config).await;
+            let container = started.map_err(|error| match error {
+                ContainerError::SettingRefused { refused } => {
+                    RunError::Scenario(scenario.refused(&refused))
+                }
+                other => RunError::Container(Box::new(other)),
+            })?;
+            Ok(Server::Container(container))
         }
         PostgresChoice::Url(url) => {
             check_blast_radius(url, remote)?;
-            let source = format!("existing server {}", describe_target(&url.options()));
-            Ok((None, url.options(), source))
+            let target = describe_target(&url.options());
+            Ok(Server::Existing(Existing::new(url.options(), target)))
         }
     }
 }

@@ -259,7 +259,8 @@ struct EngineVersion {
 
 async fn engine() -> Finding {
     let topic = "docker";
-    let advice = "runs do not need it: servers are started as local processes";
+    let advice =
+        "only `--postgres docker` needs it: servers are started as local processes otherwise";
     let absent = |detail| not(FindingState::Absent, topic, detail, advice);
     let socket = match std::env::var("DOCKER_HOST") {
         Ok(host) => match host.strip_prefix("unix://") {

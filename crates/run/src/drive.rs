@@ -24,7 +24,7 @@ use crate::watch::{Seen, Watch};
 pub(crate) const QUIESCENCE: Duration = Duration::from_secs(10);
 /// How long it is waited for when the load was cut short.
 const HURRIED: Duration = Duration::from_secs(2);
-/// How often progress is told, and a local server looked at, while the load is on.
+/// How often progress is told, and a private server looked at, while the load is on.
 const TICK: Duration = Duration::from_millis(200);
 
 /// What the load left.

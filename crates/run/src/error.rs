@@ -54,6 +54,9 @@ pub enum RunError {
     /// The local cluster did not start.
     #[error("the local Postgres did not start")]
     Start(#[source] Box<poolproof_testbed::StartError>),
+    /// The server in a container did not start.
+    #[error("the Postgres in a container did not start")]
+    Container(#[source] Box<poolproof_testbed::ContainerError>),
     /// The server cannot be reached.
     #[error("no connection to {target}")]
     Connect {
@@ -215,6 +218,7 @@ impl RunError {
                 Some("name a host and a port, such as postgres://user@127.0.0.1:5432/db".into())
             }
             Self::Start(source) => source.help(),
+            Self::Container(source) => source.help(),
             Self::Connect { .. } => advice(self, Step::Connecting).or_else(|| {
                 Some(
                     "`poolproof check URL` says more; is the server up, and do host, port, user and \

@@ -12,7 +12,7 @@ use crate::stage::Stage;
 use crate::time::micros;
 use crate::trial::Planned;
 
-/// The log of a local server that died, beside the report.
+/// The log of a private server that died, beside the report.
 pub(crate) const SERVER_LOG: &str = "server.log";
 
 /// Everything that was seen of one trial.
@@ -90,7 +90,7 @@ impl std::fmt::Debug for Evidence {
 }
 
 fn ended(bench: &Bench, loaded: &Loaded, observed: &Observed) -> Ended {
-    let cause = || match bench.cause_of_death() {
+    let cause = || match bench.server.cause_of_death() {
         Some(cause) => {
             format!("the server died ({cause}); see {SERVER_LOG} beside the report, then run again")
         }
@@ -115,14 +115,13 @@ fn ended(bench: &Bench, loaded: &Loaded, observed: &Observed) -> Ended {
 fn environment(bench: &Bench, trial: &Planned) -> Environment {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     // An existing server keeps its own settings.
-    let settings = bench
-        .is_private()
-        .then(|| trial.trial.scenario.postgres.settings.clone());
+    let took = bench.server.capabilities().settings;
+    let settings = took.then(|| trial.trial.scenario.postgres.settings.clone());
     Environment {
         os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         cores: u32::try_from(cores).unwrap_or(u32::MAX),
         postgres: bench.info.version_text.clone(),
-        postgres_source: bench.source.clone(),
+        postgres_source: bench.server.source(),
         postgres_settings: settings.unwrap_or_default(),
     }
 }

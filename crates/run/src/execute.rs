@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use poolproof_oracle::{CutShort, Verdict};
 use poolproof_report::Record;
 use poolproof_subjects::SubjectKind;
+use poolproof_testbed::ImageName;
 use poolproof_url::DatabaseUrl;
 use tokio::time::Instant;
 
@@ -25,6 +26,8 @@ use crate::trial::{Planned, Trial};
 pub enum PostgresChoice {
     /// A private cluster, started for the run and removed after it.
     Local,
+    /// A private server in a container of this image, made for the run and removed after it.
+    Container(ImageName),
     /// A server that exists; see [`crate::check_blast_radius`].
     Url(Box<DatabaseUrl>),
 }
@@ -72,7 +75,7 @@ pub struct Finished {
 /// [`RunError::Unreported`] when the report could not be written; it holds what is known.
 ///
 /// # Cancel safety
-/// Not safe: use `interrupt`. Dropping the future stops a local cluster, but leaves a schema in an
+/// Not safe: use `interrupt`. Dropping the future stops a private server, but leaves a schema in an
 /// existing database for the next run to remove.
 pub async fn execute(
     options: RunOptions,
@@ -175,7 +178,7 @@ impl Run {
         Ok((record, history))
     }
 
-    /// Keeps the log of a local server that died, and returns what went wrong with that.
+    /// Keeps the log of a private server that died, and returns what went wrong with that.
     fn keep_server_log(&self, bench: &Bench) -> Option<String> {
         let kept = self.folder.keep_server_log(&bench.log_of_death()?);
         kept.err()

@@ -140,7 +140,7 @@ impl RunFolder {
         })
     }
 
-    /// Copies the log of a server that died, before the log goes with its cluster.
+    /// Copies the log of a server that died, before the log goes with it.
     pub(crate) fn keep_server_log(&self, log: &Path) -> io::Result<()> {
         // Read and written: a copy would keep the permissions of a file that is the server's.
         fs::write(self.path.join(SERVER_LOG), fs::read(log)?)

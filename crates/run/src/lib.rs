@@ -46,7 +46,7 @@ pub use execute::{Finished, PostgresChoice, RunOptions, execute};
 pub use folder::HISTORY_SCHEMA;
 pub use interrupt::{Interrupt, InterruptTrigger};
 pub use poolproof_subjects::{Bug, SubjectKind, UnknownSubject};
-pub use poolproof_testbed::settled;
+pub use poolproof_testbed::{DEFAULT_IMAGE, ImageName, ImageNameError, settled};
 pub use poolproof_url::{DatabaseUrl, UrlError};
 pub use progress::{Progress, ProgressSink, Tick};
 pub use proxy::{ProxyServer, ProxyServerError};

@@ -15,6 +15,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{Connection, Row};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+pub(crate) use error::messages;
 pub use error::{RefusedSetting, StartError};
 pub use pgbouncer::{PgBouncer, PgBouncerError, PoolMode};
 use server::Server;
@@ -26,6 +27,8 @@ use crate::version::Version;
 
 /// How long a server may take from its start to its first answer.
 pub const START_DEADLINE: Duration = Duration::from_secs(30);
+
+const RUN_ID_LENGTH_MAX: usize = 40;
 
 /// Ports are raced for: between the moment one is found free and the server's own bind, another
 /// process may take it.
@@ -64,13 +67,19 @@ impl Default for LocalConfig {
 }
 
 /// Time, process and a counter: unique on this machine, and readable in a listing.
-fn unique_run_id() -> String {
+pub(crate) fn unique_run_id() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let millis = SystemTime::UNIX_EPOCH
         .elapsed()
         .map_or(0, |since| since.as_millis());
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     format!("r{millis:x}-{}-{count}", std::process::id())
+}
+
+/// Whether a run may be called so: its name is that of a directory.
+pub(crate) fn is_run_id(run_id: &str) -> bool {
+    let letter = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    (1..=RUN_ID_LENGTH_MAX).contains(&run_id.len()) && run_id.chars().all(letter)
 }
 
 /// A private Postgres, running; all of it goes with this value.

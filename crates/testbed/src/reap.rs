@@ -1,4 +1,4 @@
-//! Removes what killed runs left behind: servers, directories, shared memory.
+//! Removes what killed runs left behind: servers, containers, directories, shared memory.
 //!
 //! A run that is killed cannot clean up; the next one does. What is dead is told by the lock that
 //! the owner of a run directory holds while it lives, so that a living neighbour is never touched.
@@ -7,6 +7,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::account::{Account, AccountError, server_uid};
+use crate::container;
 use crate::home::{Home, HomeError};
 use crate::run_dir::RunDir;
 use crate::teardown::{Gentleness, StopError, tear_down};
@@ -40,10 +41,10 @@ pub enum ReapError {
     },
 }
 
-/// Ends and removes the clusters of runs that are dead, in `home` (by default
+/// Ends and removes the clusters and containers of runs that are dead, in `home` (by default
 /// [`crate::default_home`]). Blocks while servers end, about 0.1 s each.
 ///
-/// [`crate::Cluster::start`] does the same by itself.
+/// [`crate::Cluster::start`] and [`crate::Container::start`] do the same by themselves.
 ///
 /// # Errors
 /// [`ReapError`] when it cannot be told what is dead. What could not be removed is no error but
@@ -77,7 +78,12 @@ fn reap_in(home: &Home, account: Option<&Account>) -> Result<Reaped, ReapError> 
     let mut reaped = Reaped::default();
     for mut run in dead {
         let name = run.name();
-        match tear_down(&mut run, None, server_uid(account), Gentleness::Immediate) {
+        let removed = if container::was_of(&run) {
+            container::reap_run(run)
+        } else {
+            tear_down(&mut run, None, server_uid(account), Gentleness::Immediate)
+        };
+        match removed {
             Ok(()) => reaped.removed.push(name),
             Err(error) => reaped.failed.push((name, error)),
         }

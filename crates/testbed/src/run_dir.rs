@@ -9,6 +9,7 @@
 //! <home>/runs/<run>/          owned by us
 //!     owner.json              who started it; locked while it lives
 //!     server.log              what the server prints
+//!     container               the token of its container, where it has one
 //!     shared-memory           names in /dev/shm, where the server was told to use that
 //!     data/                   the data directory, owned by the server's user
 //! ```
@@ -138,6 +139,10 @@ impl RunDir {
 
     pub(crate) fn log(&self) -> PathBuf {
         self.path.join("server.log")
+    }
+
+    pub(crate) fn container(&self) -> PathBuf {
+        self.path.join("container")
     }
 
     pub(crate) fn shared_memory(&self) -> PathBuf {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 
+use crate::container::RemovalError;
 use crate::postmaster_pid::{PostmasterPid, Segment};
 use crate::processes::{self, Mark};
 use crate::run_dir::RunDir;
@@ -45,6 +46,9 @@ pub enum StopError {
         #[source]
         source: io::Error,
     },
+    /// A container is left.
+    #[error("remove the server's container")]
+    Container(#[from] RemovalError),
     /// The thread that does it panicked.
     #[error("end the server: its thread panicked")]
     Panicked,

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use poolproof_run::{
-    CheckError, ProxyServerError, RunError, ScenarioError, TooShort, UrlError, write_advice,
+    CheckError, DEFAULT_IMAGE, ImageNameError, ProxyServerError, RunError, ScenarioError, TooShort,
+    UrlError, write_advice,
 };
 use thiserror::Error;
 
 use super::run::duration_word;
-use crate::args::URL_VARIABLE;
+use crate::args::{IMAGE_VARIABLE, URL_VARIABLE};
 use crate::exit;
 
 /// Why a command could not do its work.
@@ -61,6 +62,8 @@ pub(crate) enum CommandError {
     },
     #[error("the database URL cannot be used")]
     Url(#[source] UrlError),
+    #[error("the image of --postgres docker has no name that can be used")]
+    Image(#[source] ImageNameError),
     #[error("{URL_VARIABLE} is not set")]
     NoUrl,
     #[error("{URL_VARIABLE} is set, but empty")]
@@ -120,6 +123,7 @@ impl CommandError {
             | Self::OverScenario { .. }
             | Self::TwoToOneFile { .. }
             | Self::Url(_)
+            | Self::Image(_)
             | Self::NoUrl
             | Self::EmptyUrl
             | Self::UrlNotText
@@ -172,6 +176,10 @@ impl CommandError {
             Self::Url(UrlError::NoScheme | UrlError::Scheme { .. }) => {
                 "such as postgres://user:password@127.0.0.1:5432/database".to_owned()
             }
+            Self::Image(_) => format!(
+                "write --postgres docker:{DEFAULT_IMAGE}, or --postgres docker for what \
+                 {IMAGE_VARIABLE} says, {DEFAULT_IMAGE} if it is not set"
+            ),
             Self::NoUrl | Self::EmptyUrl => format!(
                 "set it, for example {URL_VARIABLE}=postgres://user:password@127.0.0.1:5432/db, \
                  or name a URL"

@@ -4,6 +4,7 @@ mod copies;
 mod one;
 mod replay;
 
+use std::env::VarError;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use poolproof_report::runs::{self, Attempt};
 use poolproof_run::{
-    MAX_OPS, PostgresChoice, RemoteConsent, RunOptions, Scenario, check_blast_radius,
+    ImageName, MAX_OPS, PostgresChoice, RemoteConsent, RunOptions, Scenario, check_blast_radius,
 };
 
 pub(super) use self::replay::duration_word;
@@ -19,7 +20,7 @@ pub(super) use self::replay::duration_word;
 use self::one::{one, show};
 use self::replay::{load_command, replay_command, shell_word};
 use super::{CommandError, check};
-use crate::args::{PoolArgs, RunArgs};
+use crate::args::{IMAGE_VARIABLE, PoolArgs, RunArgs};
 use crate::signals::Signals;
 use crate::{diagnose, exit, output};
 
@@ -233,7 +234,24 @@ fn postgres(args: &RunArgs) -> Result<PostgresChoice, CommandError> {
     if args.postgres == "local" {
         return Ok(PostgresChoice::Local);
     }
-    check::database_url(&args.postgres).map(|url| PostgresChoice::Url(Box::new(url)))
+    match args.postgres.split_once(':') {
+        None if args.postgres == "docker" => image_from_env(),
+        Some(("docker", image)) => image_named(image),
+        _ => check::database_url(&args.postgres).map(|url| PostgresChoice::Url(Box::new(url))),
+    }
+}
+
+fn image_from_env() -> Result<PostgresChoice, CommandError> {
+    match std::env::var(IMAGE_VARIABLE) {
+        Ok(image) if !image.trim().is_empty() => image_named(&image),
+        Err(VarError::NotUnicode(_)) => image_named(""),
+        _ => Ok(PostgresChoice::Container(ImageName::default())),
+    }
+}
+
+fn image_named(text: &str) -> Result<PostgresChoice, CommandError> {
+    let image = text.parse().map_err(CommandError::Image)?;
+    Ok(PostgresChoice::Container(image))
 }
 
 /// Returns the scenario with the duration that was asked for, and what that changed.

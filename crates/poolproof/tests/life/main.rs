@@ -10,6 +10,7 @@
 )]
 
 mod bad_luck;
+mod containers;
 mod database;
 mod existing;
 mod leftovers;

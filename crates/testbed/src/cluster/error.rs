@@ -132,7 +132,7 @@ pub struct RefusedSetting {
     pub message: String,
 }
 
-fn messages(refused: &[RefusedSetting]) -> String {
+pub(crate) fn messages(refused: &[RefusedSetting]) -> String {
     let messages: Vec<_> = refused.iter().map(|r| r.message.as_str()).collect();
     messages.join("; ")
 }

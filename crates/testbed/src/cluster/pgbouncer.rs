@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 
-use super::server::{free_port, tail};
+use super::server::free_port;
 use super::{Cluster, options};
+use crate::last_words::tail;
 use crate::process;
 use crate::template::SUPERUSER;
 use crate::wait;

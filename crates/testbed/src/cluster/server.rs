@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::sync::Mutex;
 
-use super::LocalConfig;
-use super::error::{RefusedSetting, StartError, says_full};
+use super::error::{StartError, says_full};
+use super::{LocalConfig, is_run_id};
 use crate::account::{Account, server_uid};
 use crate::binaries::{Binaries, FindError, Search};
 use crate::download::{self, DownloadError};
 use crate::home::Home;
+use crate::last_words::{refused_settings, tail};
 use crate::process;
 use crate::processes;
 use crate::reap;
@@ -23,24 +24,6 @@ use crate::settings;
 use crate::settle::Alive;
 use crate::teardown::{Gentleness, StopError, cluster_name, tear_down};
 use crate::template::Template;
-
-const RUN_ID_LENGTH_MAX: usize = 40;
-/// Enough for the cause; the whole log of a server that dies at its start has about ten lines.
-const LOG_TAIL_LINES: usize = 20;
-
-fn check_run_id(run_id: &str) -> Result<(), StartError> {
-    let fine = !run_id.is_empty()
-        && run_id.len() <= RUN_ID_LENGTH_MAX
-        && run_id
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    if fine {
-        return Ok(());
-    }
-    Err(StartError::RunId {
-        run_id: run_id.to_owned(),
-    })
-}
 
 /// The Postgres that is here, else the one that `download` brings. One that was asked for and is
 /// of no use is an error: to take another would surprise.
@@ -78,7 +61,10 @@ pub(super) struct Server {
 impl Server {
     /// Finds Postgres and makes the run's directory with a data directory in it.
     pub(super) fn prepare(config: &LocalConfig, alive: Alive) -> Result<Self, StartError> {
-        check_run_id(&config.run_id)?;
+        if !is_run_id(&config.run_id) {
+            let run_id = config.run_id.clone();
+            return Err(StartError::RunId { run_id });
+        }
         let conf = settings::lines(&config.settings, &cluster_name(&config.run_id))
             .map_err(StartError::Setting)?;
         let account = Account::for_servers().map_err(StartError::Account)?;
@@ -295,55 +281,6 @@ impl Drop for Server {
 /// The server binds it a moment later; a neighbour may be faster, and then another is tried.
 pub(super) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
-}
-
-/// Which settings the server does not accept, and what it says, without its line prefix.
-///
-/// It names a setting that is wrong by itself. One that does not go with the others, or with this
-/// machine, is found by its name or its value in the last words or the hint beneath them.
-fn refused_settings(log: &str, chosen: &BTreeMap<String, String>) -> Vec<RefusedSetting> {
-    let said = |marks: &'static [&str]| {
-        log.lines()
-            .filter_map(|line| marks.iter().find_map(|mark| line.split_once(mark)))
-            // The file is a copy that the user never sees.
-            .map(|(_, text)| text.split(" in file \"").next().unwrap_or(text))
-    };
-    let by_itself: Vec<_> = said(&["LOG:  ", "FATAL:  ", "ERROR:  "])
-        .filter_map(|text| {
-            let (_, name) = text.split_once("parameter \"")?;
-            Some(RefusedSetting {
-                name: name.split('"').next()?.to_ascii_lowercase(),
-                message: text.to_owned(),
-            })
-        })
-        .collect();
-    if !by_itself.is_empty() {
-        return by_itself;
-    }
-    let last_words: Vec<_> = said(&["FATAL:  ", "PANIC:  ", "HINT:  ", "postgres: "]).collect();
-    let mentions = |word: &str| last_words.iter().any(|text| has_word(text, word));
-    let blamed = chosen.iter().filter(|(name, value)| {
-        mentions(&name.to_ascii_lowercase()) || (value.len() > 3 && mentions(value))
-    });
-    blamed
-        .map(|(name, _)| RefusedSetting {
-            name: name.to_ascii_lowercase(),
-            message: last_words.join("; "),
-        })
-        .collect()
-}
-
-/// Whether `word` stands in `text`, and not as a part of another word.
-fn has_word(text: &str, word: &str) -> bool {
-    let inside = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    text.match_indices(word).any(|(at, _)| {
-        !text[..at].ends_with(inside) && !text[at + word.len()..].starts_with(inside)
-    })
-}
-
-pub(super) fn tail(log: &str) -> String {
-    let lines: Vec<_> = log.trim_end().lines().collect();
-    lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
 }
 
 #[cfg(test)]

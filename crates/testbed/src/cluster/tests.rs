@@ -86,3 +86,13 @@ async fn a_pgbouncer_passes_clients_on_and_ends_with_its_value() {
     let cluster = Arc::into_inner(cluster).expect("nobody else has it");
     cluster.stop().await.unwrap();
 }
+
+#[test]
+fn run_ids_are_names_of_directories_and_nothing_more() {
+    for good in ["r1", "a-b_C", &"x".repeat(40), &unique_run_id()] {
+        assert!(is_run_id(good), "{good}");
+    }
+    for bad in ["", "..", "a/b", "a b", "ä", &"x".repeat(41)] {
+        assert!(!is_run_id(bad), "{bad}");
+    }
+}

@@ -227,7 +227,8 @@ async fn the_password_is_in_no_debug_output_and_no_argument() {
     let password = traces::password_of(&cluster);
     assert_eq!(password.len(), 48);
     let admin = Admin::connect(cluster.options()).await.unwrap();
-    let existing = poolproof_testbed::Existing::new(cluster.options());
+    let target = "127.0.0.1/poolproof".to_owned();
+    let existing = poolproof_testbed::Existing::new(cluster.options(), target);
     let printed = format!("{cluster:?} {admin:?} {existing:?}");
     assert!(!printed.contains(&password), "{printed}");
     for pid in traces::processes_in(&traces::run_dir(&cluster)) {

@@ -22,9 +22,15 @@ pub(super) fn replay_command(
     if let Some(duration) = args.duration {
         words.push(format!("--duration {}", duration_word(duration)));
     }
-    if let PostgresChoice::Url(_) = postgres {
+    match postgres {
+        PostgresChoice::Local => {}
+        // The image by name: the variable may say something else by then.
+        PostgresChoice::Container(image) => {
+            let place = format!("docker:{image}");
+            words.push(format!("--postgres {}", shell_word(&place)));
+        }
         // A URL may hold a password in more than one place, so a replay reads it from outside.
-        words.push("--postgres env".to_owned());
+        PostgresChoice::Url(_) => words.push("--postgres env".to_owned()),
     }
     if let Some(name) = &args.confirm_database {
         words.push(format!(
