@@ -122,9 +122,9 @@ const ANSWERS: &[Answer] = &[
     ),
     always(
         "25006",
-        "nothing can be written there: of a standby name the primary; else default_transaction_read_only \
-         is on in the scenario, the role, the database or the server: switch it off (ALTER ROLE … RESET \
-         default_transaction_read_only)",
+        "nothing can be written there: name the primary of a standby, or switch \
+         default_transaction_read_only off, be it the scenario's, the role's, the database's or the \
+         server's",
     ),
     from("42501", "set_config", OPTIONS),
     at(
