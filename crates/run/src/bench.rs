@@ -27,6 +27,19 @@ pub(crate) const PREPARE: Duration = Duration::from_secs(30);
 /// Connections that a trial has beside the pool's: claim, bank, server faults, last look.
 pub(crate) const OWN_CONNECTIONS: u32 = 4;
 
+/// Which server a bench is for.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerChoice<'a> {
+    /// The server.
+    pub postgres: &'a PostgresChoice,
+    /// What the user said about one that is not loopback.
+    pub remote: &'a RemoteConsent,
+    /// A private server has the settings of this one.
+    pub scenario: &'a Scenario,
+    /// A part of a private server's name, which no other server of this machine has.
+    pub id: &'a str,
+}
+
 /// A server, reached and asked about itself. Dropping it stops a private one too, but only
 /// [`Bench::stop`] says whether that went well.
 pub struct Bench {
@@ -37,8 +50,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Starts or reaches the server. A private one has the settings of `scenario`, and `id` in the name
-    /// of its folder.
+    /// Starts or reaches the server.
     ///
     /// # Errors
     /// [`RunError`] when it cannot be started, reached or touched; what was started is gone again.
@@ -46,16 +58,13 @@ impl Bench {
     /// # Cancel safety
     /// Safe: dropping the future stops what was started so far.
     pub async fn start(
-        postgres: &PostgresChoice,
-        remote: &RemoteConsent,
-        scenario: &Scenario,
-        id: &str,
+        choice: ServerChoice<'_>,
         progress: &mut ProgressSink<'_>,
         interrupt: &Interrupt,
     ) -> Result<Self, RunError> {
         // On the heap: connecting makes large futures.
         let reached = Box::pin(async {
-            let started = start_server(postgres, remote, scenario, id);
+            let started = start_server(choice);
             let server = interrupt.or(started).await?;
             let direct = server.options();
             let info = look_at(&direct).await?;
@@ -163,12 +172,13 @@ impl std::fmt::Debug for Bench {
     }
 }
 
-async fn start_server(
-    postgres: &PostgresChoice,
-    remote: &RemoteConsent,
-    scenario: &Scenario,
-    id: &str,
-) -> Result<Server, RunError> {
+async fn start_server(choice: ServerChoice<'_>) -> Result<Server, RunError> {
+    let ServerChoice {
+        postgres,
+        remote,
+        scenario,
+        id,
+    } = choice;
     let settings = &scenario.postgres.settings;
     match postgres {
         PostgresChoice::Local => {

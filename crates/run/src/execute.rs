@@ -11,7 +11,7 @@ use poolproof_url::DatabaseUrl;
 use tokio::time::Instant;
 
 use crate::RunError;
-use crate::bench::Bench;
+use crate::bench::{Bench, ServerChoice};
 use crate::blast::RemoteConsent;
 use crate::error::chain;
 use crate::folder::{HISTORY_SCHEMA, HistoryHeader, RunFolder, Unwritten};
@@ -136,15 +136,13 @@ impl Run {
         interrupt: &Interrupt,
     ) -> Result<(Record, History), RunError> {
         let Self { options, trial, .. } = self;
-        let bench = Bench::start(
-            &options.postgres,
-            &options.remote,
-            &options.scenario,
-            trial.id(),
-            progress,
-            interrupt,
-        );
-        let bench = bench.await?;
+        let choice = ServerChoice {
+            postgres: &options.postgres,
+            remote: &options.remote,
+            scenario: &options.scenario,
+            id: trial.id(),
+        };
+        let bench = Bench::start(choice, progress, interrupt).await?;
         let measured = self.measure(&bench, progress, interrupt).await;
         let problems = bench.stop(progress).await;
         let (mut record, history) = measured?;

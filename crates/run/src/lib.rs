@@ -34,7 +34,7 @@ mod trial;
 mod watch;
 
 pub use advice::write_advice;
-pub use bench::Bench;
+pub use bench::{Bench, ServerChoice};
 pub use blast::{RemoteConsent, check_blast_radius};
 pub use check::{
     CheckError, Checked, Room, Share, TRIES as CHECK_TRIES, Timing, Unwritable, check,

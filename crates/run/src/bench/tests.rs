@@ -14,13 +14,12 @@ use poolproof_url::DatabaseUrl;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Row};
 use tokio::task::JoinSet;
 
-use super::Bench;
+use super::{Bench, ServerChoice};
 use crate::drive::drive;
 use crate::observe::observe;
 use crate::stage::{PROXY, Stage};
 use crate::{
-    Evidence, Interrupt, Planned, PostgresChoice, ProgressSink, RemoteConsent, RunError, Scenario,
-    Trial,
+    Evidence, Interrupt, Planned, PostgresChoice, RemoteConsent, RunError, Scenario, Trial,
 };
 
 /// One op in 32 of the planted pool is a lie.
@@ -258,11 +257,11 @@ async fn ten_trials_on_one_server_leave_no_trace_on_each_other() {
     let mut boss = house.superuser().await;
     let (_trigger, interrupt) = Interrupt::new();
     let mut first = Vec::new();
-    for nth in 0..10 {
+    for nth in 0..10_usize {
         let trial = Trial {
             scenario: scenario(),
             subject: SubjectKind::Poolproof,
-            seed: nth % 2,
+            seed: u64::from(nth % 2 == 1),
         };
         let trial = trial.plan().unwrap();
         let evidence = Box::pin(bench.run(&trial, &mut |_| {}, &interrupt)).await;
@@ -278,7 +277,7 @@ async fn ten_trials_on_one_server_leave_no_trace_on_each_other() {
         assert_eq!(judged.verdict, Verdict::Pass, "{nth}: {:?}", judged.reasons);
         assert_eq!(evidence.notes, Vec::<String>::new());
         first.push(came);
-        assert_eq!(first[nth as usize], first[(nth % 2) as usize], "{nth}");
+        assert_eq!(first[nth], first[nth % 2], "{nth}");
         // A backend whose client has said goodbye ends in its own time.
         let gone = async { while anything_left(&mut boss).await {} };
         let gone = tokio::time::timeout(Duration::from_secs(10), gone).await;
@@ -488,8 +487,13 @@ async fn bench(url: &str) -> Bench {
 async fn try_bench(postgres: &PostgresChoice) -> Result<Bench, RunError> {
     let (consent, scenario) = (RemoteConsent::default(), scenario());
     let (_trigger, interrupt) = Interrupt::new();
-    let silent: &mut ProgressSink<'_> = &mut |_| {};
-    Bench::start(postgres, &consent, &scenario, "", silent, &interrupt).await
+    let choice = ServerChoice {
+        postgres,
+        remote: &consent,
+        scenario: &scenario,
+        id: "",
+    };
+    Bench::start(choice, &mut |_| {}, &interrupt).await
 }
 
 async fn stage<'b>(bench: &'b Bench, trial: &Planned) -> Stage<'b> {
